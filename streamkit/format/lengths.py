@@ -1,0 +1,101 @@
+"""The sidecar of lengths: how many items each sample has, per ragged column.
+
+A sidecar is a chunk (`layout.py`) of one fixed column "lengths", uint8 to uint64, whatever fits.
+It lets packing and splitting by document know all lengths without reading a chunk. A dataset has
+one sidecar for each four million samples of a column, and appending adds more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamkit.format.builder import as_bytes
+from streamkit.format.chunk import Chunk
+from streamkit.format.column import Column
+from streamkit.format.commit import Commit
+from streamkit.format.encode import encode_chunk
+from streamkit.format.index import ChunkTable
+from streamkit.format.layout import plan_buffers
+from streamkit.format.schema import Schema
+from streamkit.storage import Store
+
+SAMPLES_PER_SIDECAR = 4_000_000
+_DTYPES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"), np.dtype("<u8"))
+
+
+class LengthsWriter:
+    """Collects lengths chunk by chunk and stores them as sidecars."""
+
+    def __init__(self, schema: Schema, commit: Commit, level: int | None):
+        self._commit, self._level = commit, level
+        self._parts: dict[str, list[NDArray[np.int64]]] = {n: [] for n in schema.ragged_names}
+        self._rows: dict[str, list[ChunkTable]] = {n: [] for n in schema.ragged_names}
+        self._samples = 0
+
+    def add(self, lengths: Mapping[str, NDArray[np.int64]]) -> None:
+        """Take in the lengths of the samples of one chunk, per ragged column."""
+        for name, values in lengths.items():
+            self._parts[name].append(_narrow(values))
+            added = len(values)
+        self._samples += added if lengths else 0
+        if self._samples >= SAMPLES_PER_SIDECAR:
+            self._store()
+
+    def close(self) -> dict[str, ChunkTable]:
+        """Store the rest.
+
+        Returns:
+            The sidecars of each ragged column.
+        """
+        if self._samples:
+            self._store()
+        return {name: ChunkTable.join(rows) for name, rows in self._rows.items()}
+
+    def _store(self) -> None:
+        for name, parts in self._parts.items():
+            values = _narrow(np.concatenate(parts))
+            schema = lengths_schema(values.dtype)
+            buffers = [{"values": as_bytes(values)}]
+            chunk = encode_chunk(
+                schema, plan_buffers(schema), buffers, len(values), level=self._level
+            )
+            key = self._commit.new_name(f"{chunk.checksum:016x}.skl")
+            self._commit.store(key, chunk.parts)
+            self._rows[name].append(ChunkTable.row(key, len(values), chunk))
+            parts.clear()
+        self._samples = 0
+
+
+def read_lengths(store: Store, table: ChunkTable, *, verify: bool) -> NDArray[np.int64]:
+    """The lengths of all samples of a ragged column, int64 `[samples]`.
+
+    Raises:
+        FormatError: A sidecar is not what the index says.
+    """
+    parts = [np.empty(0, np.int64)]
+    for number in range(len(table)):
+        chunk = _open_sidecar(store, table, number, verify)
+        chunk.ensure_all()
+        parts.append(chunk.array(0, "values").astype(np.int64))
+    return np.concatenate(parts)
+
+
+def lengths_schema(dtype: np.dtype[Any]) -> Schema:
+    """The schema of a sidecar."""
+    return Schema.declare({"lengths": Column(dtype)})
+
+
+def _open_sidecar(store: Store, table: ChunkTable, number: int, verify: bool) -> Chunk:
+    # The dtype stands in the header as the schema's hash only, and one of four fits.
+    schemas = [lengths_schema(dtype) for dtype in _DTYPES]
+    return Chunk.open(store, table, number, schemas, verify=verify)
+
+
+def _narrow(values: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers in the narrowest unsigned dtype."""
+    high = int(values.max()) if len(values) else 0
+    return values.astype(next(dtype for dtype in _DTYPES if high <= np.iinfo(dtype).max))
