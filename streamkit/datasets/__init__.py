@@ -1,0 +1,1 @@
+"""Random access to samples: stored chunks, views of them, and rows cut out of them."""

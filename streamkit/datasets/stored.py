@@ -1,0 +1,420 @@
+"""A dataset in storage: the index says where samples lie, open chunks give their bytes.
+
+Every read takes the same way: indices to chunks and rows (one search), chunks from the pool,
+frames made valid, rows gathered by address. All columns of all batches of one call share the
+first three steps.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamkit.cache import OpenPool
+from streamkit.datasets.base import (
+    Allocate,
+    ArraySpec,
+    Batch,
+    Dataset,
+    Indices,
+    Place,
+    Sample,
+    as_indices,
+)
+from streamkit.datasets.memory import gather_rows, read_int64
+from streamkit.datasets.options import DEFAULT_CACHE_BYTES, DEFAULT_OPEN_CHUNKS, ReadOptions
+from streamkit.datasets.values import decode_values
+from streamkit.errors import DatasetChangedError, FormatError
+from streamkit.format.chunk import Chunk
+from streamkit.format.column import Column
+from streamkit.format.images import ImageOptions
+from streamkit.format.index import INDEX_NAME, Index
+from streamkit.format.lengths import read_lengths
+from streamkit.format.schema import Schema, select
+from streamkit.format.writer import parse_bytes
+from streamkit.storage import Store, open_store
+
+
+def open(
+    url: str | os.PathLike[str] | Store,
+    *,
+    columns: Sequence[str] | None = None,
+    verify: bool = True,
+    images: ImageOptions | None = None,
+    decoders: Mapping[str, Callable[[bytes], Any]] | None = None,
+    allow_pickle: bool = False,
+    cache_bytes: int | str = DEFAULT_CACHE_BYTES,
+    max_open_chunks: int = DEFAULT_OPEN_CHUNKS,
+) -> StoredDataset:
+    """Open a dataset for reading. Reads its index, and no chunk.
+
+    Args:
+        url: A directory or `file://` URL, or a store.
+        columns: Names of the columns to read ("x", "a/b"; a node stands for all below it); None
+            reads all.
+        verify: Check each frame (32 KiB) before its first use.
+        images: How images are decoded; `sk.ImageOptions(decode=False)` gives the encoded bytes.
+        decoders: Per kind of `sk.Media` ("audio/wav"), a function from bytes to a value; kinds
+            without one come back as `sk.Media`.
+        allow_pickle: Load pickled columns. This runs code that the dataset brings with it.
+        cache_bytes: The most memory kept for chunks that cannot be mapped (compressed ones).
+        max_open_chunks: The most chunks kept mapped or in memory.
+
+    Returns:
+        The dataset, as it is now: later appends and overwrites do not change it.
+
+    Raises:
+        FileNotFoundError: There is no index at this place.
+        FormatError: The index is not valid.
+        KeyError: A name in `columns` is no column.
+    """
+    store = open_store(url)
+    options = ReadOptions(
+        verify=verify,
+        allow_pickle=allow_pickle,
+        images=images or ImageOptions(),
+        decoders=dict(decoders or {}),
+        max_open_chunks=max_open_chunks,
+        cache_bytes=parse_bytes(cache_bytes, "cache_bytes"),
+    )
+    try:
+        data = store.read(INDEX_NAME)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(
+            f"{store.url}: no dataset here (there is no {INDEX_NAME}); was the writer closed?"
+        ) from error
+    index = Index.from_bytes(data, f"{store.url}/{INDEX_NAME}")
+    return StoredDataset(store, index, columns=columns, options=options)
+
+
+class StoredDataset(Dataset):
+    """A dataset in a store; `sk.open` makes it. Thread-safe and picklable.
+
+    After a fork, or in the process that unpickled it, chunks are opened again when first used.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        index: Index,
+        *,
+        columns: Sequence[str] | None = None,
+        options: ReadOptions | None = None,
+    ):
+        self._store, self._index = store, index
+        self._columns = None if columns is None else list(columns)
+        self._options = options or ReadOptions()
+        schema = index.schema
+        if columns is None:
+            self._tree, self._positions = schema.tree, tuple(range(len(schema.columns)))
+        else:
+            self._tree, self._positions = select(schema, self._columns or [])
+        if not self._options.allow_pickle:
+            for position in self._positions:
+                if schema.columns[position].kind == "pickle":
+                    raise ValueError(
+                        f'column "{schema.names[position]}" holds pickles, which run code when '
+                        "they are read; say allow_pickle=True if you trust the dataset"
+                    )
+        self._start_process()
+
+    def _start_process(self) -> None:
+        """Begin with no chunk open, and locks of our own (those of a parent may be held)."""
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._bytes_read = 0
+        self._pool: OpenPool[int, Chunk] = OpenPool(
+            self._open_chunk,
+            lambda chunk: chunk.own_bytes,
+            max_items=self._options.max_open_chunks,
+            max_bytes=self._options.cache_bytes,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "store": self._store,
+            "index": self._index,
+            "columns": self._columns,
+            "options": self._options,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        StoredDataset.__init__(
+            self, state["store"], state["index"], columns=state["columns"], options=state["options"]
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<StoredDataset {self._store.url!r}: {len(self):,} samples, {list(self.schema.names)}>"
+        )
+
+    def __len__(self) -> int:
+        return self._index.num_samples
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The schema of the columns that are read."""
+        columns = self._index.schema.columns
+        chosen = tuple(columns[position] for position in self._positions)
+        if len(chosen) == len(columns):
+            return self._index.schema
+        # An aligned column may be read without the one that it shares its lengths with.
+        kept = set(self._tree.names)
+        return Schema(
+            self._tree,
+            tuple(c if c.aligned is None or c.aligned in kept else _unaligned(c) for c in chosen),
+        )
+
+    @property
+    def index(self) -> Index:
+        """The version of the dataset that is open."""
+        return self._index
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The JSON object that the writer was given."""
+        return self._index.metadata
+
+    @property
+    def element_spec(self) -> Any:
+        """The tree of one sample with an `ArraySpec` for each leaf."""
+        return self._tree.unflatten([array_spec(c, self._options) for c in self.schema.columns])
+
+    @property
+    def chunk_sizes(self) -> Indices:
+        """Samples per chunk, int64 `[chunks]`."""
+        return self._index.chunks.samples
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of content and layout, equal for copies of the dataset; columns= is not in it."""
+        return self._index.fingerprint
+
+    def prefix_fingerprint(self, num_samples: int) -> str | None:
+        """The fingerprint that the first `num_samples` had before an append, if there was one."""
+        starts = self._index.chunks.starts
+        count = int(np.searchsorted(starts, num_samples))
+        if count >= len(starts) or starts[count] != num_samples:
+            return None
+        return self._index.fingerprint_of(count)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of samples handed out in this process."""
+        return self._bytes_read
+
+    def lengths(self, column: str) -> Indices:
+        """Items of each sample of a ragged column, int64 `[samples]`; reads no chunk."""
+        schema = self._index.schema
+        base = schema.offsets_of[schema.position(column)]
+        if base is None:
+            fixed = schema.column(column).shape
+            return np.full(len(self), fixed[0] if fixed else 1, np.int64)
+        table = self._index.lengths.get(schema.names[base])
+        if table is None:
+            return np.zeros(0, np.int64)
+        return read_lengths(self._store, table, verify=self._options.verify)
+
+    def close(self) -> None:
+        """Let go of all chunks; reading opens them again."""
+        self._pool.clear()
+
+    def locate(self, indices: Any) -> Indices:
+        """The chunks that samples need: sorted distinct chunk numbers, int64."""
+        return np.unique(self._chunks_of(as_indices(indices, len(self))))
+
+    def gather(self, indices: Any, *, at: Place | None = None) -> Batch:
+        """Read samples as one batch; see `Dataset.gather`."""
+        return self.gather_batches([as_indices(indices, len(self))])[0]
+
+    def gather_batches(
+        self,
+        batches: Sequence[Indices],
+        *,
+        places: Sequence[Place] | None = None,
+        allocate: Allocate | None = None,
+    ) -> list[Batch]:
+        """Read many batches at once; see `Dataset.gather_batches`."""
+        read = self._read(batches)
+        columns = [read.column(position, allocate) for position in self._positions]
+        self.count_read(read.num_bytes)
+        unflatten = self._tree.unflatten
+        return [unflatten(leaves) for leaves in zip(*columns, strict=True)]
+
+    def samples(self, indices: Indices, *, at: Place | None = None) -> list[Sample]:
+        """Read samples one tree each; see `Dataset.samples`."""
+        read = self._read([as_indices(indices, len(self))])
+        columns = [
+            _one_by_one(read.column(position, None)[0], self._index.schema.columns[position])
+            for position in self._positions
+        ]
+        self.count_read(read.num_bytes)
+        unflatten = self._tree.unflatten
+        return [unflatten(leaves) for leaves in zip(*columns, strict=True)]
+
+    def open_chunks(self, numbers: Sequence[int]) -> list[Chunk]:
+        """Open chunks; they stay valid while the list is held."""
+        if self._pid != os.getpid():
+            self._start_process()
+        return self._pool.get(numbers)
+
+    def _read(self, batches: Sequence[Indices]) -> _Read:
+        ends = np.cumsum([len(indices) for indices in batches]).tolist()
+        together = np.concatenate(batches) if len(batches) != 1 else batches[0]
+        indices = as_indices(together, len(self))
+        chunks = self._chunks_of(indices)
+        distinct, slots = distinct_of(chunks)
+        held = self.open_chunks(distinct.tolist())
+        rows = indices - self._index.chunks.starts[chunks]
+        return _Read(self._index.schema, self._options, held, slots, rows, ends)
+
+    def _chunks_of(self, indices: Indices) -> Indices:
+        return np.searchsorted(self._index.chunks.starts, indices, side="right") - 1
+
+    def _open_chunk(self, number: int) -> Chunk:
+        index = self._index
+        try:
+            return Chunk.open(
+                self._store, index.chunks, number, [index.schema], verify=self._options.verify
+            )
+        except FileNotFoundError as error:
+            raise self._missing(index.chunks.names[number]) from error
+
+    def _missing(self, name: str) -> Exception:
+        """The error for a chunk that is gone: was the dataset replaced, or is it damaged?"""
+        where = self._store.url
+        try:
+            now = Index.from_bytes(self._store.read(INDEX_NAME), where)
+            changed = name not in now.object_names
+        except (OSError, FormatError):
+            changed = True
+        if changed:
+            return DatasetChangedError(
+                f"{where}: {name} is gone, since another version was published over the one that "
+                "is open; open the dataset again (keep_old=True keeps chunks for open readers)"
+            )
+        return FormatError(
+            f"{where}: {name} is missing, though the index names it; copy the dataset again"
+        )
+
+    def count_read(self, num_bytes: int) -> None:
+        """Add to `bytes_read`; views that read chunks themselves call it."""
+        with self._lock:
+            self._bytes_read += num_bytes
+
+
+class _Read:
+    """The rows of one call: which open chunk and which row in it, for all batches together."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        options: ReadOptions,
+        held: Sequence[Chunk],
+        slots: NDArray[np.int64],
+        rows: Indices,
+        ends: Sequence[int],
+    ):
+        self._schema, self._options = schema, options
+        self._held, self._slots, self._rows = held, slots, rows
+        self._ends = ends
+        self.num_bytes = 0
+
+    def column(self, position: int, allocate: Allocate | None) -> list[Any]:
+        """One column of each batch: an array, or a list of values."""
+        column = self._schema.columns[position]
+        if column.kind == "array":
+            return self._fixed(position, column, allocate)
+        starts, lengths = self._ranges(position, column)
+        shapes = self._shapes(position) if column.has_shapes else None
+        values = decode_values(
+            starts, lengths, shapes, column, self._options, self._schema.names[position]
+        )
+        bounds = zip([0, *self._ends[:-1]], self._ends, strict=True)
+        return [values[a:b] for a, b in bounds]
+
+    def _fixed(self, position: int, column: Column, allocate: Allocate | None) -> list[Any]:
+        row_bytes = column.item_bytes
+        places = self._rows * row_bytes
+        addresses = self._addresses(position, places, places + row_bytes)
+        shape = tuple(n for n in column.shape if n is not None)
+        return list(gather_rows(addresses, self._ends, column.dtype, shape, allocate=allocate))
+
+    def _ranges(self, position: int, column: Column) -> tuple[Indices, Indices]:
+        """Where the value of each row begins in memory, and its items."""
+        bases = np.array([c.offsets(position).ctypes.data for c in self._held], np.int64)
+        places = bases[self._slots] + 8 * self._rows
+        starts = read_int64(places)
+        lengths = read_int64(places + 8) - starts
+        item_bytes = column.item_bytes
+        starts *= item_bytes
+        addresses = self._addresses(position, starts, starts + lengths * item_bytes)
+        return addresses, lengths
+
+    def _shapes(self, position: int) -> NDArray[np.int64]:
+        """The shape of each row's value, int64 `[rows, ndim]`."""
+        tables = [chunk.shapes(position) for chunk in self._held]
+        ndim = len(self._schema.columns[position].shape)
+        shapes = np.empty((len(self._rows), ndim), np.int64)
+        for slot, table in enumerate(tables):
+            mine = self._slots == slot
+            shapes[mine] = table[self._rows[mine]]
+        return shapes
+
+    def _addresses(self, position: int, starts: Indices, stops: Indices) -> Indices:
+        """Make byte ranges of the column's values valid, and give their addresses."""
+        self.num_bytes += int((stops - starts).sum())
+        bases = np.empty(len(self._held), np.int64)
+        for slot, chunk in enumerate(self._held):
+            offset, _ = chunk.span(position, "values")
+            bases[slot] = chunk.address + offset
+            if not chunk.is_complete:
+                mine = self._slots == slot
+                chunk.ensure(starts[mine] + offset, stops[mine] + offset)
+        return bases[self._slots] + starts
+
+
+def array_spec(column: Column, options: ReadOptions) -> ArraySpec:
+    """What a leaf of one sample looks like when it is read."""
+    if column.kind in ("array", "ragged"):
+        return ArraySpec(column.shape, column.dtype, column.kind)
+    if column.kind == "image" and options.images.decode:
+        return ArraySpec((None, None, None), np.dtype(np.uint8), "image")
+    return ArraySpec((), None, column.kind)
+
+
+def distinct_of(chunks: Indices) -> tuple[Indices, Indices]:
+    """The distinct chunk numbers, sorted, and for each row which of them it is."""
+    if not len(chunks):
+        return chunks, chunks
+    low = int(chunks.min())
+    span = int(chunks.max()) - low + 1
+    if span > 16 * len(chunks) + 1024:
+        distinct, slots = np.unique(chunks, return_inverse=True)
+        return distinct, slots
+    # Few chunks for many rows: a table costs a tenth of a sort.
+    seen = np.zeros(span, np.bool_)
+    seen[chunks - low] = True
+    distinct = np.flatnonzero(seen)
+    table = np.empty(span, np.int64)
+    table[distinct] = np.arange(len(distinct))
+    return distinct + low, table[chunks - low]
+
+
+def _one_by_one(values: Any, column: Column) -> list[Any]:
+    """The values of a column for single samples, as the Python types that were written."""
+    if column.scalar in ("int", "float", "bool", "complex"):
+        return values.tolist()  # type: ignore[no-any-return]
+    if isinstance(values, np.ndarray) and column.shape == () and column.scalar is None:
+        return [values[row, ...] for row in range(len(values))]
+    return list(values)
+
+
+def _unaligned(column: Column) -> Column:
+    return Column(column.dtype, column.shape)
