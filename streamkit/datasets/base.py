@@ -23,6 +23,7 @@ Sample = Any
 Batch = Any
 Indices = NDArray[np.int64]
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+_SLICE_SAMPLES = 2**16
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,15 @@ class Dataset(ABC):
     def __getitem__(self, key: Any) -> Any:
         """One sample for an integer; a list of samples for a slice, list, array or mask."""
         if isinstance(key, slice):
-            return self.samples(np.arange(*key.indices(len(self)), dtype=np.int64))
+            # In parts, so that an index that claims too much fails before memory is taken for it.
+            numbers = range(*key.indices(len(self)))
+            return [
+                sample
+                for start in range(0, len(numbers), _SLICE_SAMPLES)
+                for sample in self.samples(
+                    np.asarray(numbers[start : start + _SLICE_SAMPLES], np.int64)
+                )
+            ]
         if hasattr(key, "__index__") and not isinstance(key, (bool, np.bool_)):
             try:
                 return self.samples(as_indices([operator.index(key)], len(self)))[0]

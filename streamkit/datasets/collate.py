@@ -89,7 +89,7 @@ def _collate(values: Sequence[Any], name: str, allocate: Allocate, blank: Sequen
 
 def _column(values: Sequence[Any], name: str, allocate: Allocate, blank: Sequence[int]) -> Any:
     """One leaf over all rows: an array if the values are arrays of one shape, else a list."""
-    column = _scalars(values, allocate)
+    column: Any = _scalars(values, allocate)
     if column is None:
         if not all(_is_numeric(value) for value in values):
             row = next((r for r, v in enumerate(values) if type(v) is not type(values[0])), 0)

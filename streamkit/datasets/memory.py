@@ -27,6 +27,7 @@ _ALIGNED_SIZES = frozenset((1, 2, 4, 8))
 # From this size on a row is copied by itself: the copy then runs without the GIL, which one fancy
 # index of few rows holds all the time.
 _LARGE_ROW_BYTES = 32 * 1024
+_PIECE_BYTES = 64 * 1024
 
 
 class _Memory:
@@ -93,18 +94,19 @@ def gather_rows(
         memory, places = _view(row_bytes, row_bytes, "u"), (addresses - _ORIGIN) // row_bytes
     else:
         memory, places = _view(row_bytes, 1, "V"), addresses - _ORIGIN
+    # Memory of the caller's is filled in pieces, whose own memory then stays in the cache.
+    step = max(1, _PIECE_BYTES // row_bytes)
     gathered = []
     for a, b in bounds:
-        values = memory[places[a:b]].view(dtype)
-        if shape:
-            values = values.reshape(b - a, *shape)
-        if allocate is not None:
-            out = allocate((b - a, *shape), target)
-            np.copyto(out, values, casting="unsafe")
-            values = out
-        elif target is not dtype:
-            values = values.astype(target)
-        gathered.append(values)
+        if allocate is None:
+            values = memory[places[a:b]].view(dtype).reshape(b - a, *shape)
+            gathered.append(values if target == dtype else values.astype(target))
+            continue
+        out = allocate((b - a, *shape), target)
+        for start in range(a, b, step):
+            piece = memory[places[start : min(start + step, b)]].view(dtype)
+            out[start - a : start - a + step] = piece.reshape(-1, *shape)
+        gathered.append(out)
     return gathered
 
 

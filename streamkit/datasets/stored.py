@@ -210,16 +210,21 @@ class StoredDataset(Dataset):
         return self._bytes_read
 
     def lengths(self, column: str) -> Indices:
-        """Items of each sample of a ragged column, int64 `[samples]`; reads no chunk."""
+        """Items of each sample of a column, int64 `[samples]`; reads no chunk.
+
+        The array of a column that is not ragged is read-only.
+        """
         schema = self._index.schema
         base = schema.offsets_of[schema.position(column)]
         if base is None:
             fixed = schema.column(column).shape
-            return np.full(len(self), fixed[0] if fixed else 1, np.int64)
-        table = self._index.lengths.get(schema.names[base])
-        if table is None:
-            return np.zeros(0, np.int64)
-        return read_lengths(self._store, table, verify=self._options.verify)
+            # One number in memory, however many samples an index claims.
+            return np.broadcast_to(np.int64(fixed[0] if fixed else 1), len(self))
+        name = schema.names[base]
+        try:
+            return read_lengths(self._store, self._index, name, verify=self._options.verify)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise self._missing(self._index.lengths[name].names) from error
 
     def close(self) -> None:
         """Let go of all chunks; reading opens them again."""
@@ -283,24 +288,25 @@ class StoredDataset(Dataset):
             return Chunk.open(
                 self._store, index.chunks, number, [index.schema], verify=self._options.verify
             )
-        except FileNotFoundError as error:
-            raise self._missing(index.chunks.names[number]) from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise self._missing([index.chunks.names[number]]) from error
 
-    def _missing(self, name: str) -> Exception:
-        """The error for a chunk that is gone: was the dataset replaced, or is it damaged?"""
+    def _missing(self, names: Sequence[str]) -> Exception:
+        """The error for an object that is gone: was the dataset replaced, or is it damaged?"""
         where = self._store.url
         try:
             now = Index.from_bytes(self._store.read(INDEX_NAME), where)
-            changed = name not in now.object_names
+            changed = not now.object_names.issuperset(names)
         except (OSError, FormatError):
             changed = True
         if changed:
             return DatasetChangedError(
-                f"{where}: {name} is gone, since another version was published over the one that "
+                f"{where}: {names[0]} is gone, since another version was published over the one that "
                 "is open; open the dataset again (keep_old=True keeps chunks for open readers)"
             )
         return FormatError(
-            f"{where}: {name} is missing, though the index names it; copy the dataset again"
+            f"{where}: {names[0]} (or one that follows) is missing, though the index names it; "
+            "copy the dataset again"
         )
 
     def count_read(self, num_bytes: int) -> None:

@@ -127,6 +127,12 @@ class Stream:
         """
         return self.order.slots(positions)
 
+    def indices_and_slots(
+        self, positions: ArrayLike
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Return `indices` and `slots` of the same positions, for the price of `indices`."""
+        return self.order.indices_and_slots(positions)
+
     def epoch_of(self, positions: ArrayLike) -> NDArray[np.int64]:
         """Return the epoch of each position, counted over all passes."""
         return np.asarray(checked_positions(positions) // self._num_samples)
