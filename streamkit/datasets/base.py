@@ -7,6 +7,7 @@ order, position or threads; every method may be called from several threads at o
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Self, SupportsIndex, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from streamkit.format.tree import flatten
+from streamkit.format.tree import TreeSpec, flatten
 
 Sample = Any
 Batch = Any
@@ -135,7 +136,11 @@ class Dataset(ABC):
         ]
         if allocate is None:
             return gathered
-        return [_move(batch, self.element_spec, allocate) for batch in gathered]
+        try:
+            tree = flatten(self.element_spec)[1]
+        except TypeError:
+            tree = None  # a dataset that learns its structure when it is read
+        return [_move(batch, tree, allocate) for batch in gathered]
 
     def prefix_fingerprint(self, num_samples: int) -> str | None:
         """The fingerprint that the first `num_samples` had before an append, if that is known."""
@@ -162,14 +167,17 @@ class Dataset(ABC):
                     np.asarray(numbers[start : start + _SLICE_SAMPLES], np.int64)
                 )
             ]
-        if hasattr(key, "__index__") and not isinstance(key, (bool, np.bool_)):
-            try:
-                return self.samples(as_indices([operator.index(key)], len(self)))[0]
-            except TypeError:
-                pass  # an array of one dimension and more has __index__ too
-        return self.samples(as_indices(key, len(self)))
+        number = None
+        if not isinstance(key, (bool, np.bool_)) and not getattr(key, "ndim", 0):
+            with contextlib.suppress(TypeError):
+                number = operator.index(key)
+        if number is None:
+            return self.samples(as_indices(key, len(self)))
+        if not -len(self) <= number < len(self):
+            raise out_of_range(number, len(self))
+        return self.samples(np.array([number % len(self)], np.int64))[0]
 
-    def close(self) -> None:  # noqa: B027: a dataset that holds nothing has nothing to do
+    def close(self) -> None:  # noqa: B027
         """Let go of files and memory; reading again opens them again."""
 
     def __enter__(self) -> Self:
@@ -192,6 +200,10 @@ def as_indices(key: Any, length: int) -> Indices:
         IndexError: Out of range, or a mask of another length.
     """
     array = np.asarray(key)
+    if array.ndim == 0:
+        raise TypeError(
+            f"indices must be integers, slices, or lists or arrays of them, got {key!r:.80}"
+        )
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(np.int64)  # np.asarray([]) is float64
     if array.ndim != 1:
@@ -208,15 +220,20 @@ def as_indices(key: Any, length: int) -> Indices:
         return array.astype(np.int64)
     low, high = int(array.min()), int(array.max())
     if low < -length or high >= length:
-        wrong = low if low < -length else high
-        raise IndexError(f"index {wrong} is out of range for a dataset of {length:,} samples")
+        raise out_of_range(low if low < -length else high, length)
     indices = array.astype(np.int64, copy=False)
     return np.where(indices < 0, indices + length, indices) if low < 0 else indices
 
 
-def _move(batch: Batch, spec: Any, allocate: Allocate) -> Batch:
+def out_of_range(index: int, length: int) -> IndexError:
+    """The error for an index that a dataset does not have."""
+    return IndexError(f"index {index} is out of range for a dataset of {length:,} samples")
+
+
+def _move(batch: Batch, tree: TreeSpec | None, allocate: Allocate) -> Batch:
     """Copy the arrays of a batch into memory that `allocate` gives; lists of values stay."""
-    _, tree = flatten(spec)
+    if tree is None:
+        _, tree = flatten(batch, batch=True)
     columns = tree.flatten(batch)
     for number, column in enumerate(columns):
         if isinstance(column, np.ndarray):

@@ -52,8 +52,11 @@ def collate(
         The tree of columns; arrays are new memory.
 
     Raises:
-        ValueError: The samples differ in structure; the message names the column and the row.
+        ValueError: The samples differ in structure; the message names the column and the row. Or
+            there are none, and so no structure.
     """
+    if not samples:
+        raise ValueError("a batch of no samples has no structure; ask for at least one")
     return _collate(samples, "", allocate, blank)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 
 from streamkit.datasets.base import Allocate, Dataset, Indices
 from streamkit.datasets.memory import gather_rows, read_bytes
+from streamkit.datasets.parts import read_in_halves
 from streamkit.datasets.stored import StoredDataset, distinct_of
+from streamkit.format.chunk import Chunk
 from streamkit.format.column import Column
 
 
@@ -50,18 +53,28 @@ class ItemLine:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    @property
+    @cached_property
     def first_chunk(self) -> Indices:
         """For each dataset the number of chunks in those before it, int64 `[datasets]`."""
         counts = [len(dataset.chunk_sizes) for dataset in self.datasets]
         return np.cumsum([0, *counts[:-1]])
 
+    @cached_property
+    def numbered(self) -> Indices:
+        """The chunk of each piece, numbered across the datasets, int64 `[pieces]`."""
+        return self.chunk_of + self.first_chunk[self.dataset_of]
+
+    @property
+    def chunk_starts(self) -> Indices:
+        """Where each run of pieces of one chunk begins, and the length: int64 `[runs + 1]`."""
+        breaks = np.flatnonzero(np.diff(self.numbered)) + 1
+        return np.concatenate([self.starts[:1], self.starts[breaks], self.starts[-1:]])
+
     def chunks_between(self, start: int, stop: int) -> Indices:
         """The chunks that hold items `[start, stop)`, numbered across the datasets."""
         first = int(np.searchsorted(self.starts, start, side="right")) - 1
         last = int(np.searchsorted(self.starts, stop, side="left"))
-        pieces = slice(first, max(last, first))
-        return np.unique(self.chunk_of[pieces] + self.first_chunk[self.dataset_of[pieces]])
+        return np.unique(self.numbered[first : max(last, first)])
 
     def gather(
         self,
@@ -84,20 +97,31 @@ class ItemLine:
             One array `[rows, length, *item_shape]` per batch, fresh and writable.
         """
         pieces = np.searchsorted(self.starts, firsts, side="right") - 1
+        chunks = self.numbered[pieces]
+        distinct, slots = distinct_of(chunks)
+        held = self._open(distinct)
+        if held is None:
+
+            def part(rows: Indices) -> list[Any]:
+                return self.gather(firsts[rows], [len(rows)], length, dtype)
+
+            return read_in_halves(chunks, ends, part, allocate)[0]
         crossing = firsts + length > self.starts[pieces + 1]
-        addresses, held = self._addresses(pieces, firsts, length, crossing)
+        begins = (self.offset_of[pieces] + firsts - self.starts[pieces]) * self.item.item_bytes
+        addresses = self._addresses(held, distinct, slots, begins, length, crossing)
+        # A stretch that crosses pieces is assembled afterwards; until then any memory does.
+        scratch = np.empty(length * self.item.item_bytes, np.uint8)
+        addresses = np.where(crossing, scratch.ctypes.data, addresses)
         shape = (length, *self.item.item_shape)
         self._count(firsts, pieces, length)
         gathered = gather_rows(
             addresses, ends, self.item.dtype, shape, allocate=allocate, out_dtype=dtype
         )
-        if crossing.any():
-            batch_of = np.searchsorted(ends, np.arange(len(firsts)), side="right")
-            for row in np.flatnonzero(crossing).tolist():
-                batch = int(batch_of[row])
-                place = row - (ends[batch - 1] if batch else 0)
-                self._assemble(gathered[batch][place], int(firsts[row]), int(pieces[row]))
-        del held  # the addresses are valid until here
+        batch_of = np.searchsorted(ends, np.flatnonzero(crossing), side="right")
+        for row, batch in zip(np.flatnonzero(crossing).tolist(), batch_of.tolist(), strict=True):
+            place = row - (ends[batch - 1] if batch else 0)
+            self._assemble(gathered[batch][place], int(firsts[row]), int(pieces[row]))
+        del held, scratch  # the addresses are valid until here
         return gathered
 
     def _count(self, firsts: Indices, pieces: Indices, length: int) -> None:
@@ -110,37 +134,37 @@ class ItemLine:
             )
             dataset.count_read(rows * row_bytes)
 
-    def _addresses(
-        self, pieces: Indices, firsts: Indices, length: int, crossing: NDArray[np.bool_]
-    ) -> tuple[Indices, list[Any]]:
-        """Where each stretch lies in memory, and the chunks that keep it there.
+    def _open(self, chunks: Indices) -> list[Chunk] | None:
+        """Open chunks, numbered across the datasets; None if they must not be open at once."""
+        held: list[Chunk] = []
+        of = np.searchsorted(self.first_chunk, chunks, side="right") - 1
+        for number, dataset in enumerate(self.datasets):
+            mine = chunks[of == number] - self.first_chunk[number]
+            opened = dataset.open_within_limits(mine.tolist()) if len(mine) else []
+            if opened is None:
+                return None
+            held.extend(opened)
+        return held
 
-        A stretch that crosses pieces gets memory that is there and of the right length, with
-        other bytes; it is assembled afterwards.
-        """
-        item_bytes = self.item.item_bytes
-        distinct, slots = distinct_of(pieces)
+    def _addresses(
+        self,
+        held: Sequence[Chunk],
+        distinct: Indices,
+        slots: Indices,
+        begins: Indices,
+        length: int,
+        crossing: NDArray[np.bool_],
+    ) -> Indices:
+        """Make the bytes of stretches valid, but for those that cross, and give their addresses."""
         bases = np.empty(len(distinct), np.int64)
-        held: list[Any] = []
-        starts = (self.offset_of[pieces] + firsts - self.starts[pieces]) * item_bytes
-        complete = True
-        whole = ~crossing
-        for slot, piece in enumerate(distinct.tolist()):
-            chunk, position = self._chunk(piece)
-            held.append(chunk)
-            begin, _ = chunk.span(position, "values")
-            bases[slot] = chunk.address + begin
+        of = np.searchsorted(self.first_chunk, distinct, side="right") - 1
+        for slot, (number, chunk) in enumerate(zip(of.tolist(), held, strict=True)):
+            offset, _ = chunk.span(self.column[number], "values")
+            bases[slot] = chunk.address + offset
             if not chunk.is_complete:
-                complete = False
-                mine = starts[(slots == slot) & whole] + begin
-                chunk.ensure(mine, mine + length * item_bytes)
-        addresses = bases[slots] + starts
-        if not complete or crossing.any():
-            # Any readable memory does for rows that are assembled afterwards.
-            scratch = np.empty(length * item_bytes, np.uint8)
-            held.append(scratch)
-            addresses = np.where(crossing, scratch.ctypes.data, addresses)
-        return addresses, held
+                mine = begins[(slots == slot) & ~crossing] + offset
+                chunk.ensure(mine, mine + length * self.item.item_bytes)
+        return bases[slots] + begins
 
     def _assemble(self, row: NDArray[Any], first: int, piece: int) -> None:
         """Fill a row that lies in several pieces."""

@@ -29,6 +29,7 @@ from streamkit.datasets.base import (
 )
 from streamkit.datasets.memory import gather_rows, read_int64
 from streamkit.datasets.options import DEFAULT_CACHE_BYTES, DEFAULT_OPEN_CHUNKS, ReadOptions
+from streamkit.datasets.parts import read_in_halves
 from streamkit.datasets.values import decode_values
 from streamkit.errors import DatasetChangedError, FormatError
 from streamkit.format.chunk import Chunk
@@ -64,7 +65,8 @@ def open(
             without one come back as `sk.Media`.
         allow_pickle: Load pickled columns. This runs code that the dataset brings with it.
         cache_bytes: The most memory kept for chunks that cannot be mapped (compressed ones).
-        max_open_chunks: The most chunks kept mapped or in memory.
+        max_open_chunks: The most chunks kept mapped or in memory. A call reads more of them in
+            parts; chunks that calls in other threads still read count beside these.
 
     Returns:
         The dataset, as it is now: later appends and overwrites do not change it.
@@ -219,7 +221,7 @@ class StoredDataset(Dataset):
         if base is None:
             fixed = schema.column(column).shape
             # One number in memory, however many samples an index claims.
-            return np.broadcast_to(np.int64(fixed[0] if fixed else 1), len(self))
+            return np.broadcast_to(np.int64((fixed[0] or 0) if fixed else 1), len(self))
         name = schema.names[base]
         try:
             return read_lengths(self._store, self._index, name, verify=self._options.verify)
@@ -228,7 +230,10 @@ class StoredDataset(Dataset):
 
     def close(self) -> None:
         """Let go of all chunks; reading opens them again."""
-        self._pool.clear()
+        if self._pid == os.getpid():
+            self._pool.clear()
+        else:
+            self._start_process()
 
     def locate(self, indices: Any) -> Indices:
         """The chunks that samples need: sorted distinct chunk numbers, int64."""
@@ -246,20 +251,22 @@ class StoredDataset(Dataset):
         allocate: Allocate | None = None,
     ) -> list[Batch]:
         """Read many batches at once; see `Dataset.gather_batches`."""
-        read = self._read(batches)
-        columns = [read.column(position, allocate) for position in self._positions]
-        self.count_read(read.num_bytes)
+        if not batches:
+            return []
+        ends = np.cumsum([len(indices) for indices in batches]).tolist()
+        together = batches[0] if len(batches) == 1 else np.concatenate(batches)
+        columns = self._columns_of(as_indices(together, len(self)), ends, allocate)
         unflatten = self._tree.unflatten
         return [unflatten(leaves) for leaves in zip(*columns, strict=True)]
 
     def samples(self, indices: Indices, *, at: Place | None = None) -> list[Sample]:
         """Read samples one tree each; see `Dataset.samples`."""
-        read = self._read([as_indices(indices, len(self))])
+        indices = as_indices(indices, len(self))
+        read = self._columns_of(indices, [len(indices)], None)
         columns = [
-            _one_by_one(read.column(position, None)[0], self._index.schema.columns[position])
-            for position in self._positions
+            _one_by_one(values, self._index.schema.columns[position])
+            for position, (values,) in zip(self._positions, read, strict=True)
         ]
-        self.count_read(read.num_bytes)
         unflatten = self._tree.unflatten
         return [unflatten(leaves) for leaves in zip(*columns, strict=True)]
 
@@ -269,15 +276,34 @@ class StoredDataset(Dataset):
             self._start_process()
         return self._pool.get(numbers)
 
-    def _read(self, batches: Sequence[Indices]) -> _Read:
-        ends = np.cumsum([len(indices) for indices in batches]).tolist()
-        together = np.concatenate(batches) if len(batches) != 1 else batches[0]
-        indices = as_indices(together, len(self))
+    def open_within_limits(self, numbers: Sequence[int]) -> list[Chunk] | None:
+        """Open chunks, or give None if that many must not be open at once; one always may."""
+        options = self._options
+        if len(numbers) > max(options.max_open_chunks, 1):
+            return None
+        held = self.open_chunks(numbers)
+        if len(held) > 1 and sum(chunk.own_bytes for chunk in held) > options.cache_bytes:
+            return None
+        return held
+
+    def _columns_of(
+        self, indices: Indices, ends: Sequence[int], allocate: Allocate | None
+    ) -> list[list[Any]]:
+        """Each column of each batch, whose rows end at `ends`."""
         chunks = self._chunks_of(indices)
         distinct, slots = distinct_of(chunks)
-        held = self.open_chunks(distinct.tolist())
+        held = self.open_within_limits(distinct.tolist())
+        if held is None:
+
+            def part(rows: Indices) -> list[Any]:
+                return [values for (values,) in self._columns_of(indices[rows], [len(rows)], None)]
+
+            return read_in_halves(chunks, ends, part, allocate)
         rows = indices - self._index.chunks.starts[chunks]
-        return _Read(self._index.schema, self._options, held, slots, rows, ends)
+        read = _Read(self._index.schema, self._options, held, slots, rows, ends)
+        columns = [read.column(position, allocate) for position in self._positions]
+        self.count_read(read.num_bytes)
+        return columns
 
     def _chunks_of(self, indices: Indices) -> Indices:
         return np.searchsorted(self._index.chunks.starts, indices, side="right") - 1
@@ -286,7 +312,12 @@ class StoredDataset(Dataset):
         index = self._index
         try:
             return Chunk.open(
-                self._store, index.chunks, number, [index.schema], verify=self._options.verify
+                self._store,
+                index.chunks,
+                number,
+                [index.schema],
+                verify=self._options.verify,
+                missing=self._missing,
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise self._missing([index.chunks.names[number]]) from error
@@ -301,8 +332,8 @@ class StoredDataset(Dataset):
             changed = True
         if changed:
             return DatasetChangedError(
-                f"{where}: {names[0]} is gone, since another version was published over the one that "
-                "is open; open the dataset again (keep_old=True keeps chunks for open readers)"
+                f"{where}: {names[0]} is gone, since another version was published over the one "
+                "that is open; open the dataset again (keep_old=True keeps chunks for open readers)"
             )
         return FormatError(
             f"{where}: {names[0]} (or one that follows) is missing, though the index names it; "

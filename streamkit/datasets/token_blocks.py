@@ -87,9 +87,12 @@ class TokenBlocks(Dataset):
 
     @property
     def chunk_sizes(self) -> Indices:
-        """Blocks that begin in each chunk, int64 `[pieces]`."""
-        first = np.minimum(-(-self._line.starts // self._block_size), self._num_blocks)
-        return np.diff(first)
+        """Blocks that begin in each chunk, int64 `[chunks]`.
+
+        Over a view it is one number for each run of documents from one chunk.
+        """
+        first = -(-self._line.chunk_starts // self._block_size)
+        return np.diff(np.minimum(first, self._num_blocks))
 
     @property
     def fingerprint(self) -> str:
@@ -121,6 +124,8 @@ class TokenBlocks(Dataset):
         allocate: Allocate | None = None,
     ) -> list[Batch]:
         """Read many batches at once; see `Dataset.gather_batches`."""
+        if not batches:
+            return []
         ends = np.cumsum([len(indices) for indices in batches]).tolist()
         together = np.concatenate(batches) if len(batches) != 1 else batches[0]
         starts = as_indices(together, len(self)) * self._block_size

@@ -29,6 +29,7 @@ from streamkit.datasets.items import (
     sample_lengths,
     subset_line,
 )
+from streamkit.datasets.parts import interleave
 from streamkit.errors import SchemaError
 from streamkit.format.tree import flatten
 from streamkit.order.hashing import derive_key
@@ -138,6 +139,11 @@ class Concat(Dataset):
         return int(self._starts[-1])
 
     @property
+    def schema(self) -> Any:
+        """The schema of the first dataset."""
+        return self._datasets[0].schema  # type: ignore[attr-defined]
+
+    @property
     def element_spec(self) -> Any:
         """That of the first dataset."""
         return self._datasets[0].element_spec
@@ -194,7 +200,7 @@ class Concat(Dataset):
             for number, place in zip(present, places, strict=True)
         ]
         columns = zip(*columns_of, strict=True)
-        return tree.unflatten([_interleave(column, places, len(rows)) for column in columns])
+        return tree.unflatten([interleave(column, places, len(rows)) for column in columns])
 
     def samples(self, indices: Indices, *, at: Place | None = None) -> list[Sample]:
         """Read samples one tree each; see `Dataset.samples`."""
@@ -287,7 +293,8 @@ def subset(dataset: Dataset, indices: Any) -> Subset:
     """
     if isinstance(indices, slice):
         indices = np.arange(*indices.indices(len(dataset)))
-    return Subset(dataset, as_indices(indices, len(dataset)))
+    # A copy, since the caller may go on to change the array.
+    return Subset(dataset, np.array(as_indices(indices, len(dataset))))
 
 
 def split(dataset: Dataset, fractions: Sequence[float], *, seed: int = 0) -> list[Subset]:
@@ -369,17 +376,3 @@ def _known_spec(dataset: Dataset) -> Any:
 
 def _shuffled(count: int, seed: int, purpose: str) -> Indices:
     return permute(np.arange(count, dtype=np.int64), count, derive_key(seed, purpose))
-
-
-def _interleave(parts: Sequence[Any], places: Sequence[Indices], rows: int) -> Any:
-    """One column of several, whose rows go to the places given."""
-    if all(isinstance(values, np.ndarray) for values in parts):
-        out = np.empty((rows, *parts[0].shape[1:]), parts[0].dtype)
-        for values, place in zip(parts, places, strict=True):
-            out[place] = values
-        return out
-    merged: list[Any] = [None] * rows
-    for values, place in zip(parts, places, strict=True):
-        for row, value in zip(place.tolist(), values, strict=True):
-            merged[row] = value
-    return merged

@@ -1,49 +1,31 @@
 """Columns in the making: values come in one sample or one batch at a time, buffers go out.
 
-A builder owns copies of all that it was given, so that callers may reuse their memory. It checks
-every value against its column and raises `Mismatch`, which the writer turns into a `SchemaError`
-with the sample's number.
+A builder owns copies of all that it was given, so that callers may reuse their memory. Values are
+checked on their way in (`convert.py`).
 """
 
 from __future__ import annotations
 
-import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamkit.errors import SchemaError
-from streamkit.format.column import Column, storage_dtype
-from streamkit.format.images import Image, encode_array, encode_pil, is_pil_image
-from streamkit.format.json_leaf import Json, encode_json
-from streamkit.format.media import Media
-from streamkit.format.tree import is_number_list
+from streamkit.format.column import Column
+from streamkit.format.convert import ENCODERS, Encoded, Mismatch, as_array, exact, shape_fits
 
 Bytes = NDArray[np.uint8]
-_INITIAL_ROWS = 1024
-_SCALAR_TYPES: dict[str | None, type] = {
-    "int": int,
-    "float": float,
-    "bool": bool,
-    "complex": complex,
+_INITIAL_BYTES = 64 * 1024
+# Python scalars that their column holds as they are; others are checked one by one.
+_SCALAR_TYPES: dict[tuple[str | None, np.dtype[Any]], type] = {
+    ("int", np.dtype(np.int64)): int,
+    ("float", np.dtype(np.float64)): float,
+    ("bool", np.dtype(np.bool_)): bool,
+    ("complex", np.dtype(np.complex128)): complex,
 }
-
-
-class Mismatch(Exception):
-    """A value does not fit its column.
-
-    Attributes:
-        expected: What the column holds, in words.
-        found: What the value is, in words.
-        remedy: What to do about it, if anything is known.
-    """
-
-    def __init__(self, expected: str, found: str, remedy: str = ""):
-        super().__init__(expected, found, remedy)
-        self.expected, self.found, self.remedy = expected, found, remedy
 
 
 class ColumnBuilder(ABC):
@@ -108,7 +90,7 @@ class _FixedBuilder(ColumnBuilder):
         super().__init__(column)
         self._shape = tuple(n for n in column.shape if n is not None)
         self._dtype = column.dtype
-        self._scalar = _SCALAR_TYPES.get(column.scalar)
+        self._scalar = _SCALAR_TYPES.get((column.scalar, column.dtype))
         self._data = np.empty((0, *self._shape), self._dtype)
         self._capacity = 0
         self._row_bytes = column.item_bytes
@@ -130,11 +112,25 @@ class _FixedBuilder(ColumnBuilder):
         return self._row_bytes
 
     def prepare(self, values: Any) -> tuple[Any, int | NDArray[np.int64]]:
-        array = np.asarray(values)
-        expected = self.column.describe()
-        if array.ndim == 0 or array.shape[1:] != self._shape:
-            raise Mismatch(f"rows of {expected}", f"an array of shape {list(array.shape)}")
-        return _exact(array, self.column, python=isinstance(values, list)), self._row_bytes
+        if isinstance(values, (list, tuple)):
+            array = self._stack(values)
+        else:
+            array = np.asarray(values)
+            if array.ndim == 0 or array.shape[1:] != self._shape:
+                expected = f"rows of {self.column.describe()}"
+                raise Mismatch(expected, f"an array of shape {list(array.shape)}")
+            array = exact(array, self.column)
+        return array, self._row_bytes
+
+    def _stack(self, values: Sequence[Any]) -> NDArray[Any]:
+        try:
+            array = np.asarray(values)
+            if array.dtype == self._dtype and array.shape == (len(values), *self._shape):
+                return array
+        except (ValueError, TypeError, RuntimeError):
+            pass  # looking at each row says which one it is
+        rows = _each(as_array, values, self.column)
+        return np.array(rows, self._dtype).reshape(len(rows), *self._shape)
 
     def extend(self, values: Any, start: int, stop: int) -> None:
         row = self.num_samples
@@ -159,7 +155,8 @@ class _FixedBuilder(ColumnBuilder):
         self.truncate(0)
 
     def _grow(self, rows: int) -> None:
-        self._capacity = max(rows, 2 * self._capacity, _INITIAL_ROWS)
+        first = _INITIAL_BYTES // max(self._row_bytes, 1)
+        self._capacity = max(rows, 2 * self._capacity, first)
         grown = np.empty((self._capacity, *self._shape), self._dtype)
         grown[: self.num_samples] = self._data[: self.num_samples]
         self._data = grown
@@ -189,7 +186,7 @@ class _RaggedBuilder(ColumnBuilder):
         return self._append(value.copy())
 
     def prepare(self, values: Any) -> tuple[Any, int | NDArray[np.int64]]:
-        rows = [as_array(value, self.column) for value in values]
+        rows = _each(as_array, values, self.column)
         sizes = np.fromiter((row.nbytes for row in rows), np.int64, len(rows))
         return rows, sizes + self._row_bytes
 
@@ -240,12 +237,14 @@ class _BytesBuilder(ColumnBuilder):
         self._parts: list[bytes] = []
 
     def add(self, value: Any) -> int:
-        return self._append(self._encode(value, self.column))
+        if type(value) is not Encoded:
+            value = self._encode(value, self.column)
+        return self._append(value)
 
     def prepare(self, values: Any) -> tuple[Any, int | NDArray[np.int64]]:
         if isinstance(values, (str, bytes)):
             raise Mismatch(f"rows of {self.column.describe()}", f"one {type(values).__name__}")
-        rows = [self._encode(value, self.column) for value in values]
+        rows = _each(self._encode, values, self.column)
         return rows, np.fromiter(map(len, rows), np.int64, len(rows)) + 8
 
     def extend(self, values: Any, start: int, stop: int) -> None:
@@ -287,44 +286,7 @@ def make_builder(column: Column, *, allow_pickle: bool = False) -> ColumnBuilder
         return _RaggedBuilder(column)
     if column.kind == "pickle" and not allow_pickle:
         raise SchemaError("a column of pickles can be written with allow_pickle=True only")
-    return _BytesBuilder(column, _ENCODERS[column.kind])
-
-
-def as_array(value: Any, column: Column) -> NDArray[Any]:
-    """Turn a leaf into an array of the column's dtype and shape.
-
-    Python numbers and lists of them take the column's dtype where that keeps their value (floats
-    may be rounded); everything else must have the dtype already.
-
-    Raises:
-        Mismatch: It has another dtype or shape.
-    """
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise Mismatch(column.describe(), f"a {type(value).__name__} ({error})") from error
-    python = isinstance(value, (bool, int, float, complex)) or is_number_list(value)
-    array = _exact(array, column, python=python)
-    if not shape_fits(array.shape, column.shape):
-        ragged = len(array.shape) == len(column.shape)
-        raise Mismatch(
-            column.describe(),
-            f"{array.dtype.name} {list(array.shape)}",
-            "a column whose shape varies after the first samples must be declared: "
-            f'schema={{..., sk.Column("{array.dtype.name}", '
-            f"{tuple(None for _ in array.shape)})}}"
-            if ragged
-            else "",
-        )
-    return array
-
-
-def shape_fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    """Whether an array of this shape fits a column of that one."""
-    return shape == expected or (
-        len(shape) == len(expected)
-        and all(b is None or a == b for a, b in zip(shape, expected, strict=True))
-    )
+    return _BytesBuilder(column, ENCODERS[column.kind])
 
 
 def as_bytes(array: NDArray[Any]) -> Bytes:
@@ -339,88 +301,18 @@ def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return offsets
 
 
-def _exact(array: NDArray[Any], column: Column, *, python: bool) -> NDArray[Any]:
-    """The array in the column's dtype; Python numbers are converted where that is safe."""
-    if array.dtype == column.dtype:
-        return array
-    found = f"{array.dtype.name} {list(array.shape)}"
-    try:
-        stored = storage_dtype(array.dtype)
-    except SchemaError as error:
-        raise Mismatch(column.describe(), found) from error
-    if stored == column.dtype:  # big-endian
-        return array.astype(column.dtype)
-    if not python or not (array.size == 0 or _keeps_value(array, column.dtype)):
-        remedy = f"convert it with .astype({column.dtype.name!r}) if that loses nothing"
-        raise Mismatch(column.describe(), found, remedy)
-    return array.astype(column.dtype)
-
-
-def _keeps_value(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
-    """Whether Python numbers may take this dtype: kinds widen, and integers must be in range."""
-    ranks = "biufc"
-    source, target = array.dtype.kind, dtype.kind
-    if source in "iu" and target in "iu":
-        limits = np.iinfo(dtype)
-        return int(array.min()) >= limits.min and int(array.max()) <= limits.max
-    if source in "iu" and target in "fc":
-        return bool((array.astype(dtype).astype(array.dtype) == array).all())
-    if source == "f" and dtype.type.__module__ == "ml_dtypes":
-        return "int" not in dtype.name
-    return source in "fc" and target in "fc" and ranks.index(source) <= ranks.index(target)
-
-
-def _encode_bytes(value: Any, column: Column) -> bytes:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
-    raise Mismatch("bytes", f"a {type(value).__name__}")
-
-
-def _encode_str(value: Any, column: Column) -> bytes:
-    if not isinstance(value, str):
-        raise Mismatch("str", f"a {type(value).__name__}")
-    try:
-        return value.encode()
-    except UnicodeEncodeError as error:
-        raise Mismatch("str that UTF-8 can encode", f"{value!r:.60} ({error.reason})") from error
-
-
-def _encode_json(value: Any, column: Column) -> bytes:
-    return encode_json(value.value if isinstance(value, Json) else value)
-
-
-def _encode_image(value: Any, column: Column) -> bytes:
-    if isinstance(value, Image):
-        return value.data
-    if is_pil_image(value):
-        return encode_pil(value, quality=column.quality)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return Image(bytes(value)).data
-    if isinstance(value, np.ndarray) and value.dtype.kind == "u":
-        return encode_array(value, quality=column.quality)
-    raise Mismatch("an image (sk.Image, PIL, encoded bytes)", f"a {type(value).__name__}")
-
-
-def _encode_media(value: Any, column: Column) -> bytes:
-    if isinstance(value, Media):
-        if value.kind != column.media:
-            raise Mismatch(column.describe(), f"media of kind {value.kind!r}")
-        return value.data
-    raise Mismatch(column.describe(), f"a {type(value).__name__}")
-
-
-def _encode_pickle(value: Any, column: Column) -> bytes:
-    return pickle.dumps(value, protocol=5)
-
-
-_ENCODERS: dict[str, Callable[[Any, Column], bytes]] = {
-    "bytes": _encode_bytes,
-    "str": _encode_str,
-    "json": _encode_json,
-    "image": _encode_image,
-    "media": _encode_media,
-    "pickle": _encode_pickle,
-}
+def _each(
+    convert: Callable[[Any, Column], Any], values: Iterable[Any], column: Column
+) -> list[Any]:
+    """Convert the rows of a stacked column; a `Mismatch` says which row it is."""
+    converted: list[Any] = []
+    for row, value in enumerate(values):
+        try:
+            converted.append(convert(value, column))
+        except Mismatch as error:
+            error.row = row
+            raise
+    return converted
 
 
 def builders_for(columns: Sequence[Column], *, allow_pickle: bool) -> list[ColumnBuilder]:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from streamkit.errors import ChunkCorruptError, FormatError
 from streamkit.format.index import ChunkTable
 from streamkit.format.layout import (
     CODEC_RAW,
+    MAX_UNCHECKED_BYTES,
     Header,
     Role,
     hash_bytes,
@@ -36,6 +38,9 @@ Bytes = NDArray[np.uint8]
 # Once this share of the frames was asked for, the rest will be too: checking frame by frame costs
 # more than checking all. Decompressing takes memory as well, so it waits longer.
 _FINISH_MAPPED, _FINISH_FETCHED = 1 / 16, 1 / 4
+# A frame is at most 1 MiB; RFC 8878 asks decoders for 8 MiB. The library would give a frame that
+# asks for it a window of 128 MiB.
+_MAX_WINDOW_BYTES = 8 * 2**20
 
 
 class Chunk:
@@ -61,6 +66,7 @@ class Chunk:
             self.memory = np.empty(header.data_bytes, np.uint8)
         self.address = int(self.memory.ctypes.data) if header.data_bytes else 0
         self._verify = verify
+        self._missing: Callable[[Sequence[str]], Exception] | None = None
         self._ready = np.zeros(header.num_frames, np.bool_)
         self.is_complete = header.num_frames == 0 or (self._is_mapped and not verify)
         self._lock = threading.Lock()
@@ -70,6 +76,7 @@ class Chunk:
             for item, (offset, num_bytes) in buffers
         }
         self._offsets: dict[int, NDArray[np.int64]] = {}
+        self._shapes: dict[int, NDArray[np.int64]] = {}
 
     @classmethod
     def open(
@@ -80,6 +87,7 @@ class Chunk:
         schemas: Sequence[Schema],
         *,
         verify: bool,
+        missing: Callable[[Sequence[str]], Exception] | None = None,
     ) -> Chunk:
         """Open a chunk of the index, and check its header.
 
@@ -89,6 +97,7 @@ class Chunk:
             number: Which chunk.
             schemas: The schemas that it may have (for a dataset, one).
             verify: Whether frames are checked before their first use.
+            missing: Makes the error for an object that is gone when its frames are read.
 
         Raises:
             FileNotFoundError: It is not there.
@@ -102,7 +111,8 @@ class Chunk:
             file = _map(path, expected)
             start = file[: int(table.head_bytes[number])].data
         else:
-            start = memoryview(store.read(table.names[number], 0, int(table.head_bytes[number])))
+            head = min(int(table.head_bytes[number]), expected)
+            start = memoryview(store.read(table.names[number], 0, head))
         header = Header.parse(start, name)
         checksum = int.from_bytes(start[header.header_bytes - 8 : header.header_bytes], "little")
         if checksum != int(table.checksums[number]):
@@ -119,7 +129,13 @@ class Chunk:
         known = [s for s in schemas if hash_bytes(s.canonical) == header.schema_hash]
         schema = (known or schemas)[0]
         header.check_schema(schema, plan_buffers(schema), name)
-        return cls(store, table.names[number], schema, header, file, verify=verify)
+        if file is None and header.data_bytes > MAX_UNCHECKED_BYTES:
+            # The header allows this much for a file of `expected` bytes; so is it one?
+            _check_size(name, store.size(table.names[number]), expected)
+        chunk = cls(store, table.names[number], schema, header, file, verify=verify)
+        chunk._missing = missing
+        chunk._check_values(table, number)
+        return chunk
 
     @property
     def own_bytes(self) -> int:
@@ -154,6 +170,9 @@ class Chunk:
 
     def shapes(self, column: int) -> NDArray[np.int64]:
         """The shapes of a column that stores them, int64 `[samples, ndim]`, checked; a view."""
+        known = self._shapes.get(column)
+        if known is not None:
+            return known
         declared = self.schema.columns[column].shape
         shapes = self.array(column, "shapes").reshape(-1, len(declared))
         fits = (shapes >= 0).all() and all(
@@ -168,6 +187,7 @@ class Chunk:
             and (np.prod(shapes, axis=1, dtype=np.float64) < 2.0**62).all()
         ):
             raise FormatError(f"{self._where(column)}: shapes that do not fit the offsets")
+        self._shapes[column] = shapes
         return shapes
 
     def ensure(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
@@ -241,7 +261,12 @@ class Chunk:
     def _read(self, start: int, stop: int) -> memoryview:
         if self._file is not None:
             return self._file[start:stop].data
-        return memoryview(self._store.read(self.name, start, stop))
+        try:
+            return memoryview(self._store.read(self.name, start, stop))
+        except FileNotFoundError as error:
+            if self._missing is None:
+                raise
+            raise self._missing([self.name]) from error
 
     def _decompress(self, data: memoryview, frame: int) -> Any:
         expected = self.header.raw_size(frame)
@@ -254,7 +279,8 @@ class Chunk:
             declared = zstandard.frame_content_size(data)
             if declared not in (-1, expected):
                 raise zstandard.ZstdError(f"it declares {declared} bytes")
-            raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=expected)
+            decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+            raw = decompressor.decompress(data, max_output_size=expected)
         except zstandard.ZstdError as error:
             raise FormatError(
                 f"{self._store.url}/{self.name}: frame {frame} does not decompress: {error}"
@@ -266,12 +292,26 @@ class Chunk:
             )
         return raw
 
+    def _check_values(self, table: ChunkTable, number: int) -> None:
+        """Check the items of ragged columns against the index, by which rows are cut."""
+        for column, base in enumerate(self.schema.offsets_of):
+            if base is None:
+                continue
+            start, stop = self.span(column, "values")
+            expected = int(table.values[self.schema.names[base]][number])
+            if expected * self.schema.columns[column].item_bytes != stop - start:
+                raise FormatError(
+                    f"{self._where(column)}: {stop - start:,} bytes of values, index says "
+                    f"{expected:,} items"
+                )
+
     def _check_offsets(self, column: int, offsets: NDArray[np.int64]) -> None:
         start, stop = self.span(column, "values")
         item_bytes = self.schema.columns[column].item_bytes
         if (
             offsets[0] != 0
-            or (np.diff(offsets) < 0).any()
+            # Compared, not subtracted: differences of hostile numbers wrap around.
+            or (offsets[1:] < offsets[:-1]).any()
             # The last one is compared in Python's integers, which do not wrap around.
             or int(offsets[-1]) * item_bytes != stop - start
         ):
@@ -292,13 +332,21 @@ class Chunk:
 
 def _map(path: str, expected: int) -> Bytes:
     """Map a file whose size must be as expected; the mapping outlives the descriptor."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    # Without blocking, since a pipe in a file's place would block for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        size = os.fstat(descriptor).st_size
-        if size != expected or size == 0:
-            raise ChunkCorruptError(
-                f"{path}: {size:,} bytes, index says {expected:,}; it was cut short or replaced"
-            )
-        return np.frombuffer(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ), np.uint8)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FormatError(f"{path}: not a file; copy the dataset again")
+        _check_size(path, status.st_size, expected)
+        mapped = mmap.mmap(descriptor, expected, access=mmap.ACCESS_READ)
+        return np.frombuffer(mapped, np.uint8)
     finally:
         os.close(descriptor)
+
+
+def _check_size(name: str, size: int, expected: int) -> None:
+    if size != expected or size == 0:
+        raise ChunkCorruptError(
+            f"{name}: {size:,} bytes, index says {expected:,}; it was cut short or replaced"
+        )

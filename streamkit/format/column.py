@@ -20,6 +20,7 @@ ColumnKind = Literal["array", "ragged", "bytes", "str", "json", "image", "media"
 ScalarType = Literal["int", "float", "bool", "complex", "numpy"]
 BYTE_KINDS: tuple[str, ...] = ("bytes", "str", "json", "image", "media", "pickle")
 _MAX_DIMENSIONS = 32
+_SCALAR_KINDS = {"int": "iu", "float": "f", "bool": "b", "complex": "c"}
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class Column:
             raise ValueError(f"shape {self.shape} has more than {_MAX_DIMENSIONS} dimensions")
         if self.scalar is not None and (self.shape or self.scalar not in get_args(ScalarType)):
             raise ValueError(f"scalar={self.scalar!r} needs shape (), not {self.shape}")
+        kinds = _SCALAR_KINDS.get(self.scalar or "numpy")
+        if kinds and (self.dtype.kind not in kinds or self.dtype.type.__module__ == "ml_dtypes"):
+            raise ValueError(f'scalar="{self.scalar}" does not go with the dtype {self.dtype.name}')
         if self.aligned is not None and not self.is_ragged:
             raise ValueError(f"aligned={self.aligned!r} needs a first axis of None in {self.shape}")
         if self.quality is not None and not (

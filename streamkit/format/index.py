@@ -210,7 +210,7 @@ class Index:
             "metadata": dict(self.metadata),
             "fingerprint": self.fingerprint,
         }
-        lines = [f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in value.items()]
+        lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()]
         body = ("{" + ",\n".join(lines)).encode()
         return body + _CHECKSUM_LINE + f'{hash_bytes(body):016x}"}}\n'.encode()
 

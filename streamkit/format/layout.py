@@ -67,8 +67,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -128,6 +127,8 @@ class Header:
         buffers: int64 `[buffers, 2]`: offset and bytes of each in the data section.
         checksums: uint64 `[frames]`.
         stored_sizes: int64 `[frames]`, bytes of each frame in the file.
+        stored_offsets: Where each frame begins in the file, and where the last ends: int64
+            `[frames + 1]`.
     """
 
     samples: int
@@ -139,27 +140,26 @@ class Header:
     buffers: NDArray[np.int64]
     checksums: NDArray[np.uint64]
     stored_sizes: NDArray[np.int64]
+    stored_offsets: NDArray[np.int64] = field(init=False, compare=False)
 
-    @cached_property
+    def __post_init__(self) -> None:
+        # Not a cached_property: before Python 3.12 those share one lock, which a fork may copy
+        # while another thread holds it.
+        offsets = np.full(self.num_frames + 1, self.header_bytes, np.int64)
+        offsets[1:] += np.cumsum(self.stored_sizes)
+        object.__setattr__(self, "stored_offsets", offsets)
+
+    @property
     def num_frames(self) -> int:
         """How many frames the data section has."""
         return len(self.checksums)
 
-    @cached_property
+    @property
     def header_bytes(self) -> int:
         """Where the data section begins in the file."""
         per_frame = 8 if self.codec == CODEC_RAW else 12
         used = FIXED_PART.size + 16 * len(self.buffers) + per_frame * self.num_frames + 8
         return align(used)
-
-    @cached_property
-    def stored_offsets(self) -> NDArray[np.int64]:
-        """Where each frame begins in the file, and where the last ends: int64 `[frames + 1]`."""
-        offsets = np.empty(self.num_frames + 1, np.int64)
-        offsets[0] = self.header_bytes
-        np.cumsum(self.stored_sizes, out=offsets[1:])
-        offsets[1:] += self.header_bytes
-        return offsets
 
     def raw_size(self, frame: int) -> int:
         """Bytes of a frame before compression."""

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamkit.errors import FormatError
 from streamkit.format.builder import as_bytes
 from streamkit.format.chunk import Chunk
 from streamkit.format.column import Column
 from streamkit.format.commit import Commit
 from streamkit.format.encode import encode_chunk
-from streamkit.format.index import ChunkTable
+from streamkit.format.index import ChunkTable, Index
 from streamkit.format.layout import plan_buffers
 from streamkit.format.schema import Schema
 from streamkit.storage import Store
@@ -63,25 +64,39 @@ class LengthsWriter:
             chunk = encode_chunk(
                 schema, plan_buffers(schema), buffers, len(values), level=self._level
             )
-            key = self._commit.new_name(f"{chunk.checksum:016x}.skl")
+            # By content and number: two sidecars of equal lengths are two objects of the index.
+            number = sum(map(len, self._rows.values()))
+            key = self._commit.new_name(f"{number:04d}-{chunk.checksum:016x}.skl")
             self._commit.store(key, chunk.parts)
             self._rows[name].append(ChunkTable.row(key, len(values), chunk))
             parts.clear()
         self._samples = 0
 
 
-def read_lengths(store: Store, table: ChunkTable, *, verify: bool) -> NDArray[np.int64]:
-    """The lengths of all samples of a ragged column, int64 `[samples]`.
+def read_lengths(store: Store, index: Index, name: str, *, verify: bool) -> NDArray[np.int64]:
+    """The lengths of all samples of a column with offsets of its own, int64 `[samples]`.
 
     Raises:
+        FileNotFoundError: A sidecar is not there.
         FormatError: A sidecar is not what the index says.
     """
-    parts = [np.empty(0, np.int64)]
+    table = index.lengths[name]
+    lengths, total = np.empty(index.num_samples, np.int64), 0.0
     for number in range(len(table)):
         chunk = _open_sidecar(store, table, number, verify)
-        chunk.ensure_all()
-        parts.append(chunk.array(0, "values").astype(np.int64))
-    return np.concatenate(parts)
+        values = chunk.array(0, "values")
+        total += float(values.sum(dtype=np.float64))
+        lengths[table.starts[number] : table.starts[number + 1]] = values
+    # Rows are cut by these numbers, so they must agree with those by which chunks are read. The
+    # sum in floating point tells whether those in integers wrap around.
+    ends = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=ends[1:])
+    if total >= 2.0**62 or (np.diff(ends[index.chunks.starts]) != index.chunks.values[name]).any():
+        raise FormatError(
+            f'{store.url}: the lengths of column "{name}" in {table.names[0]} and those that '
+            "follow are not those of the chunks in the index"
+        )
+    return lengths
 
 
 def lengths_schema(dtype: np.dtype[Any]) -> Schema:

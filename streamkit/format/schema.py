@@ -16,6 +16,7 @@ import numpy as np
 
 from streamkit.errors import FormatError, SchemaError
 from streamkit.format.column import Column, storage_dtype
+from streamkit.format.convert import Mismatch, as_array, keep, to_numpy
 from streamkit.format.images import Image, is_pil_image
 from streamkit.format.json_leaf import Json
 from streamkit.format.media import Media
@@ -147,16 +148,21 @@ class Schema:
 
 
 class SchemaProbe:
-    """Learns a schema from the first samples: shapes that vary become ragged."""
+    """Learns a schema from the first samples: shapes that vary become ragged.
 
-    def __init__(self, sample: Any, *, allow_pickle: bool):
-        leaves, self.tree = flatten(sample)
+    A sample that does not fit changes nothing. `look` replaces the lists below and leaves the old
+    ones as they are, so that a shallow copy of a probe can be tried and thrown away.
+
+    Attributes:
+        tree: The structure of a sample.
+        columns: What the samples so far have in common; empty before the first.
+    """
+
+    def __init__(self, tree: TreeSpec, *, allow_pickle: bool):
+        self.tree = tree
+        self.columns: list[Column] = []
+        self._undecided: list[bool] = []  # only empty lists so far, whose dtype is not known
         self._allow_pickle = allow_pickle
-        self.columns = [
-            infer_column(name, leaf, 0, allow_pickle=allow_pickle)
-            for name, leaf in zip(self.tree.names, leaves, strict=True)
-        ]
-        self._undecided = [_is_empty_list(leaf) for leaf in leaves]
 
     def look(self, leaves: Sequence[Any], number: int) -> None:
         """Take in one more sample.
@@ -164,18 +170,35 @@ class SchemaProbe:
         Raises:
             SchemaError: Another type, dtype or number of dimensions than the samples before.
         """
-        for position, leaf in enumerate(leaves):
-            name, column = self.tree.names[position], self.columns[position]
+        columns, undecided = [], []
+        for position, (name, leaf) in enumerate(zip(self.tree.names, leaves, strict=True)):
             seen = infer_column(name, leaf, number, allow_pickle=self._allow_pickle)
-            if (
-                _is_empty_list(leaf)
-                and column.kind in ("array", "ragged")
-                and len(column.shape) == 1
-            ):
-                seen = Column(column.dtype, (0,))
-            elif self._undecided[position] and len(seen.shape) == 1:
-                column, self._undecided[position] = seen.with_shape((0,)), False
-            self.columns[position] = _widen(name, column, seen, number)
+            open_still = _is_empty_list(leaf)
+            if self.columns:
+                column = self.columns[position]
+                if not self._undecided[position]:
+                    seen, open_still = _as_before(column, seen, leaf), False
+                elif not open_still and len(seen.shape) == 1:
+                    column = seen.with_shape((0,))
+                seen = _widen(name, column, seen, number)
+            columns.append(seen)
+            undecided.append(open_still)
+        self.columns, self._undecided = columns, undecided
+
+    def keep(self, leaves: Sequence[Any], number: int) -> list[Any]:
+        """Copy the leaves of a sample, for builders that are made once the schema is known.
+
+        Raises:
+            SchemaError: A value cannot be stored.
+        """
+        kept = []
+        for name, leaf in zip(self.tree.names, leaves, strict=True):
+            column = infer_column(name, leaf, number, allow_pickle=self._allow_pickle)
+            try:
+                kept.append(keep(leaf, column))
+            except Mismatch as error:
+                raise mismatch(name, number, error) from error
+        return kept
 
     def schema(self) -> Schema:
         """The schema of the samples so far."""
@@ -202,7 +225,7 @@ def infer_column(name: str, value: Any, number: int, *, allow_pickle: bool) -> C
     if isinstance(value, Media):
         return Column("media", media=value.kind)
     try:
-        array = np.asarray(value)
+        array = to_numpy(value)
         scalar = "numpy" if isinstance(value, np.generic) else None
         return Column(storage_dtype(array.dtype), array.shape, scalar=scalar)  # type: ignore[arg-type]
     except (SchemaError, ValueError, TypeError, RuntimeError) as error:
@@ -225,17 +248,27 @@ def _widen(name: str, column: Column, seen: Column, number: int) -> Column:
         or column.media != seen.media
         or (len(column.shape) != len(seen.shape))
     ):
-        raise mismatch(name, number, column.describe(), seen.describe())
+        raise mismatch(name, number, Mismatch(column.describe(), seen.describe()))
     if column.shape == seen.shape:
         return column
     pairs = zip(column.shape, seen.shape, strict=True)
     return column.with_shape(tuple(a if a == b else None for a, b in pairs))
 
 
-def mismatch(name: str, number: int, expected: str, found: str, remedy: str = "") -> SchemaError:
+def _as_before(column: Column, seen: Column, leaf: Any) -> Column:
+    """The column of a leaf; Python numbers take the dtype of the samples before if they can."""
+    if isinstance(column.type, str) or seen.dtype == column.dtype:
+        return seen
+    try:
+        return Column(column.dtype, as_array(leaf, Column(column.dtype, seen.shape)).shape)
+    except Mismatch:
+        return seen
+
+
+def mismatch(name: str, number: int, error: Mismatch) -> SchemaError:
     """The error for a sample that differs from the schema."""
-    message = f'column "{name}", sample {number:,}: expected {expected}, found {found}'
-    return SchemaError(f"{message}; {remedy}" if remedy else message)
+    message = f'column "{name}", sample {number:,}: expected {error.expected}, found {error.found}'
+    return SchemaError(f"{message}; {error.remedy}" if error.remedy else message)
 
 
 def _is_empty_list(value: Any) -> bool:

@@ -143,8 +143,7 @@ def flatten(tree: Tree, *, batch: bool = False) -> tuple[list[Any], TreeSpec]:
 
     Raises:
         SchemaError: A dict key is neither str nor int, two keys have the same name, a named
-            tuple or a subclass of dict or list stands where structure is meant, or the nesting
-            passes 64 levels.
+            tuple stands where structure is meant, or the nesting passes 64 levels.
     """
     leaves: list[Any] = []
     spec = _walk(tree, "", leaves, 0, batch)

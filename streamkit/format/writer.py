@@ -7,6 +7,7 @@ index in one step; a writer that fails, or is killed, leaves what was there befo
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -18,14 +19,15 @@ from typing import Any, Self
 import numpy as np
 
 from streamkit.errors import SchemaError
-from streamkit.format.builder import Mismatch, builders_for
+from streamkit.format.builder import builders_for
 from streamkit.format.commit import Commit, WriteMode
+from streamkit.format.convert import Mismatch
 from streamkit.format.encode import encode_chunk, parse_compression
 from streamkit.format.index import ChunkTable, Index
 from streamkit.format.layout import plan_buffers
 from streamkit.format.lengths import LengthsWriter
 from streamkit.format.schema import Schema, SchemaProbe, mismatch
-from streamkit.format.tree import flatten
+from streamkit.format.tree import TreeSpec, flatten
 from streamkit.storage import Store, open_store
 
 PROBE_SAMPLES = 1000
@@ -122,9 +124,7 @@ class DatasetWriter:
             if self._aligned:
                 self._check_aligned()
         except BaseException as error:
-            for builder in self._builders:
-                if builder.num_samples > self._in_chunk:
-                    builder.truncate(self._in_chunk)
+            self._truncate()
             if isinstance(error, Mismatch):
                 raise self._mismatch(added, self._samples, error) from error
             raise
@@ -153,10 +153,11 @@ class DatasetWriter:
         prepared, costs, rows = [], [], -1
         for number, leaf in enumerate(self._schema.tree.flatten(batch)):
             name = self._schema.names[number]
+            _num_rows(name, leaf)
             try:
                 values, cost = self._builders[number].prepare(leaf)
             except Mismatch as error:
-                raise self._mismatch(number, self._samples, error) from error
+                raise self._mismatch(number, self._samples + error.row, error) from error
             if rows not in (-1, len(values)):
                 raise SchemaError(f'column "{name}" has {len(values)} rows, others have {rows}')
             rows = len(values)
@@ -171,8 +172,12 @@ class DatasetWriter:
             room = self._chunk_bytes - self._chunk_size + before
             stop = min(int(np.searchsorted(sizes, room)) + 1, rows)
             stop = max(min(stop, start + self._chunk_samples - self._in_chunk), start + 1)
-            for builder, values in zip(self._builders, prepared, strict=True):
-                builder.extend(values, start, stop)
+            try:
+                for builder, values in zip(self._builders, prepared, strict=True):
+                    builder.extend(values, start, stop)
+            except BaseException:
+                self._truncate()
+                raise
             self._samples += stop - start
             self._in_chunk += stop - start
             self._chunk_size += int(sizes[stop - 1]) - before
@@ -254,35 +259,32 @@ class DatasetWriter:
 
     def _look(self, sample: Any) -> None:
         """Keep a sample until the schema is known."""
-        if self._probe is None:
-            self._probe = SchemaProbe(sample, allow_pickle=self._allow_pickle)
-            leaves = self._probe.tree.flatten(sample)
-            Schema(self._probe.tree, tuple(self._probe.columns))
-        else:
-            leaves = self._probe.tree.flatten(sample)
-            self._probe.look(leaves, self._samples)
-        self._pending.append([_own(leaf) for leaf in leaves])
-        self._pending_bytes += sum(_rough_bytes(leaf) for leaf in leaves)
+        probe = self._probe or self._new_probe(flatten(sample)[1])
+        leaves = probe.tree.flatten(sample)
+        kept = probe.keep(leaves, self._samples)
+        probe.look(leaves, self._samples)
+        schema = probe.schema()
+        self._probe = probe
+        self._pending.append(kept)
+        self._pending_bytes += sum(_rough_bytes(leaf) for leaf in kept)
         self._samples += 1
         if len(self._pending) >= PROBE_SAMPLES or self._pending_bytes >= self._chunk_bytes:
-            self._freeze(self._probe.schema())
+            self._freeze(schema)
+
+    def _new_probe(self, tree: TreeSpec) -> SchemaProbe:
+        return SchemaProbe(tree, allow_pickle=self._allow_pickle)
 
     def _learn_from_batch(self, batch: Any) -> None:
         """Take the schema from the rows of a batch, and from the samples before it."""
-        probe = self._probe
-        tree = probe.tree if probe else flatten(batch, batch=True)[1]
-        columns = tree.flatten(batch)
-        rows = {len(column) for column in columns}
-        if len(rows) != 1:
-            raise SchemaError(f"the columns of the batch have {sorted(rows)} rows, not one number")
-        (count,) = rows
-        for row in range(min(count, PROBE_SAMPLES)):
-            leaves = [column[row] for column in columns]
-            if probe is None:
-                probe = SchemaProbe(tree.unflatten(leaves), allow_pickle=self._allow_pickle)
-            else:
-                probe.look(leaves, self._samples + row)
-        if probe is not None:
+        probe = copy.copy(self._probe) or self._new_probe(flatten(batch, batch=True)[1])
+        columns = probe.tree.flatten(batch)
+        counts = {_num_rows(name, c) for name, c in zip(probe.tree.names, columns, strict=True)}
+        if len(counts) > 1:
+            raise SchemaError(f"the columns of the batch have {sorted(counts)} rows, not one count")
+        rows = min([*counts, PROBE_SAMPLES])
+        for row in range(rows):
+            probe.look([column[row] for column in columns], self._samples + row)
+        if rows:
             self._freeze(probe.schema())
 
     def _freeze(self, schema: Schema) -> None:
@@ -298,8 +300,12 @@ class DatasetWriter:
         self._in_chunk = self._chunk_size = 0
         self._adders = [builder.add for builder in self._builders]
         pending, self._pending, self._samples = self._pending, [], 0
-        for leaves in pending:
-            self.write(schema.tree.unflatten(leaves))
+        try:
+            for leaves in pending:
+                self.write(schema.tree.unflatten(leaves))
+        except BaseException:
+            self._abort()  # these samples were accepted, so they must not be missing
+            raise
 
     def _check_aligned(self) -> None:
         for number, base in self._aligned:
@@ -317,14 +323,18 @@ class DatasetWriter:
         self, number: int, base: int, ours: int | None, theirs: int | None, at: int
     ) -> None:
         names = self._schema.names if self._schema else ()
-        raise mismatch(
-            names[number], at, f'the length {theirs} of "{names[base]}"', f"length {ours}"
-        )
+        expected = f'the length {theirs} of "{names[base]}"'
+        raise mismatch(names[number], at, Mismatch(expected, f"length {ours}"))
 
     def _mismatch(self, column: int, sample: int, error: Mismatch) -> SchemaError:
         assert self._schema is not None
-        name = self._schema.names[column]
-        return mismatch(name, sample, error.expected, error.found, error.remedy)
+        return mismatch(self._schema.names[column], sample, error)
+
+    def _truncate(self) -> None:
+        """Take out of the builders what does not belong to a whole sample."""
+        for builder in self._builders:
+            if builder.num_samples > self._in_chunk:
+                builder.truncate(self._in_chunk)
 
     # -- chunks -------------------------------------------------------------------------------
 
@@ -386,15 +396,18 @@ def parse_bytes(value: int | str, name: str) -> int:
     return int(size)
 
 
-def _own(leaf: Any) -> Any:
-    """A leaf that its caller cannot change any more."""
-    if isinstance(leaf, (np.ndarray, list, bytearray)):
-        return leaf.copy()
-    if isinstance(leaf, memoryview):
-        return bytes(leaf)
-    if hasattr(leaf, "__array__") and not isinstance(leaf, np.generic):
-        return np.array(leaf) if not hasattr(leaf, "save") else leaf.copy()
-    return leaf
+def _num_rows(name: str, column: Any) -> int:
+    """Rows of a stacked column.
+
+    Raises:
+        SchemaError: It has none, being a single value.
+    """
+    try:
+        return len(column)
+    except TypeError as error:
+        raise SchemaError(
+            f'column "{name}" of the batch is a {type(column).__name__}, not a value for each row'
+        ) from error
 
 
 def _rough_bytes(leaf: Any) -> int:

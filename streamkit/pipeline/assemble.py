@@ -64,12 +64,12 @@ class Assembler:
         object.__setattr__(self, "_reader", reader)
 
     def assemble(
-        self, plan: Callable[[range], Sequence[BatchPlan]], span: range, stopped: Stopped
+        self, plans_of: Callable[[range], Sequence[BatchPlan]], span: range, stopped: Stopped
     ) -> Finished[Ready]:
         """Make the batches of consecutive steps of one pass.
 
         Args:
-            plan: Gives the plans of steps.
+            plans_of: Gives the plans of steps.
             span: The steps.
             stopped: Whether to give up early.
 
@@ -78,7 +78,7 @@ class Assembler:
         """
         ready: list[Ready] = []
         try:
-            plans = plan(span)
+            plans = plans_of(span)
             reads = self._reader.read_many(plans)
             for number, plan in enumerate(plans):
                 if stopped():

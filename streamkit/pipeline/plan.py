@@ -19,6 +19,7 @@ from streamkit.pipeline.steps import StepRows, Steps
 
 Rows = slice | Indices
 _BLOCK_POSITIONS = 16 * 1024
+_BLOCK_EPOCHS = 4
 # Threads work on neighbouring tasks, so on this block or the one before.
 _BLOCKS_KEPT = 4
 
@@ -68,7 +69,7 @@ class BatchPlan(NamedTuple):
     def places(self, stream: Positioned) -> list[tuple[Rows, Place]]:
         """The rows of each epoch among them, and where in the run those are read."""
         first, last = self.epochs
-        if first == last:
+        if first == last or not len(self.positions):
             return [(slice(None), Place(stream.seed, first, self.step))]
         epochs = self.positions // stream.num_samples
         return [
@@ -91,12 +92,12 @@ class PlanAhead:
         stop: The step after the last one of the pass; None for no end.
     """
 
-    def __init__(
-        self, stream: Positioned, steps: Steps, rows: Rows, first: int, stop: int | None
-    ):
+    def __init__(self, stream: Positioned, steps: Steps, rows: Rows, first: int, stop: int | None):
         self._stream, self._steps, self._rows = stream, steps, rows
         self._first, self._stop = first, stop
-        self._block_steps = max(1, _BLOCK_POSITIONS // steps.batch_size)
+        # Each epoch among the positions costs a call of its own, so a block has few of them.
+        positions = min(_BLOCK_POSITIONS, _BLOCK_EPOCHS * stream.num_samples)
+        self._block_steps = max(1, positions // steps.batch_size)
         self._blocks: dict[int, Sequence[BatchPlan]] = {}
         self._lock = threading.Lock()
 

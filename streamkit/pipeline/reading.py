@@ -181,6 +181,8 @@ class SampleReader:
 
     def read(self, plan: BatchPlan, stopped: Stopped) -> Read:
         """Read and transform each sample; bad ones are raised, replaced or masked."""
+        if not len(plan.indices):
+            raise ValueError("no rows were asked for, and without a sample the columns are unknown")
         one = _OneSample(self, KeyedGenerator(self.stream.seed, "transform"))
         values: list[Any] = [None] * len(plan.indices)
         indices = plan.indices

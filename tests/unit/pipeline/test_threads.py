@@ -151,21 +151,23 @@ def test_close_from_another_thread_wakes_a_waiting_consumer() -> None:
 
 
 def test_ctrl_c_while_waiting_leaves_the_state_right() -> None:
-    release = threading.Event()
+    waiting, release = threading.Event(), threading.Event()
 
     def interrupt(sample: int, rng: np.random.Generator) -> int:
         if sample == 8 and not release.is_set():
-            os.kill(os.getpid(), signal.SIGINT)  # arrives in the main thread, which waits
+            waiting.wait(60)
+            os.kill(os.getpid(), signal.SIGINT)  # Python raises in the main thread, which waits
             release.wait(60)
         return sample
 
     loader = Loader(list(range(16)), batch_size=4, shuffle=False, threads=1, transform=interrupt)
     iterator = iter(loader)
-    got = [next(iterator).tolist()]
-    with pytest.raises(KeyboardInterrupt):
-        got.extend(batch.tolist() for batch in iterator)
+    got = [next(iterator).tolist(), next(iterator).tolist()]
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        waiting.set()
+        next(iterator)
     running = threads()
-    assert loader.state_dict()["position"] == 4 * len(got)
+    assert loader.state_dict()["position"] == 8
     release.set()
     assert none_left(running)
     got.extend(batch.tolist() for batch in iterator)  # it can even go on
@@ -196,28 +198,29 @@ def test_state_is_right_while_another_thread_iterates() -> None:
     assert loader.state_dict()["position"] == 4000
 
 
-def test_the_bytes_ahead_are_bounded() -> None:
-    """The consumer holds one task; what is made beyond it fits the limit, or is two batches."""
+@pytest.mark.parametrize(("num_batches", "most"), [(0, 2), (4, 4)])
+def test_the_bytes_ahead_are_bounded(num_batches: int, most: int) -> None:
+    """What is made beyond the batch in hand fits the limit, or is two batches."""
     large = MemoryDataset(640, columns={"x": np.zeros((640, 1000))})
-    batch_bytes = 4 * 8000
-    for limit, most in ((1, 2), (10 * batch_bytes, 10)):
-        made: list[int] = []
-        handed = ahead = 0
+    limit = max(1, num_batches * 4 * 8000)
+    made: list[int] = []
+    two_ahead = threading.Event()
 
-        def allocate(
-            shape: tuple[int, ...], dtype: np.dtype[Any], made: list[int] = made
-        ) -> np.ndarray:
-            made.append(1)
-            return np.empty(shape, dtype)
+    def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        made.append(1)
+        if len(made) >= 3:
+            two_ahead.set()
+        return np.empty(shape, dtype)
 
-        loader = Loader(
-            large, batch_size=4, shuffle=False, threads=2, prefetch_bytes=limit, allocator=allocate
-        )
-        for _ in loader:
-            ahead = max(ahead, len(made) - handed)
-            handed += 1
-        assert handed == 160
-        assert 2 <= ahead <= most + 1
+    loader = Loader(
+        large, batch_size=4, shuffle=False, threads=4, prefetch_bytes=limit, allocator=allocate
+    )
+    handed = 0
+    for _ in loader:
+        handed += 1
+        assert two_ahead.wait(60)  # they are made while the caller has the first
+        assert len(made) - handed <= most
+    assert handed == 160
 
 
 def test_the_child_of_a_fork_goes_on_with_threads_of_its_own() -> None:
@@ -240,6 +243,7 @@ def test_the_child_of_a_fork_goes_on_with_threads_of_its_own() -> None:
     try:
         assert os.read(reader, 1) == b"y"
     finally:
+        os.kill(child, signal.SIGKILL)  # it may hang, if the test fails
         os.waitpid(child, 0)
         os.close(reader)
     assert [batch["id"].tolist() for batch in iterator] == expected[5:]

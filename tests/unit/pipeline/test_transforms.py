@@ -52,6 +52,7 @@ def test_a_sample_drawn_again_gets_another_augmentation() -> None:
 def test_a_generator_forgets_what_was_drawn_before() -> None:
     random = KeyedGenerator(3, "transform")
     fresh = random.at(5).integers(0, 2**32, dtype=np.uint32, size=3).tolist()
+    assert 0 not in fresh  # no word of an empty buffer is taken for a draw
     random.at(6).integers(0, 2**32, dtype=np.uint32)  # leaves half a word in the buffer
     assert random.at(5).integers(0, 2**32, dtype=np.uint32, size=3).tolist() == fresh
     random.at(6).random(3)  # leaves one word of a block in the buffer
