@@ -6,6 +6,7 @@ limit that is measured in the same run: both take turns, and the medians are com
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -171,3 +172,12 @@ def _figure(value: float) -> str:
     if value == 0 or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def run_case(case: str, settings: Settings) -> list[Result]:
+    """Run one case in this process (one of its own), printing each result as it comes."""
+    results = []
+    for result in importlib.import_module(f"benchmarks.{case}").run(settings):
+        print(result.line(), flush=True)
+        results.append(result)
+    return results

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, SupportsIndex, overload
+from typing import Any, NamedTuple, Self, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,10 @@ Sample = Any
 Batch = Any
 Indices = NDArray[np.int64]
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
-_SLICE_SAMPLES = 2**16
+_SLICE_ROWS = 2**16
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where in a run a batch is read, for views whose samples depend on it.
 
     Attributes:
@@ -160,12 +159,11 @@ class Dataset(ABC):
         if isinstance(key, slice):
             # In parts, so that an index that claims too much fails before memory is taken for it.
             numbers = range(*key.indices(len(self)))
+            parts = (numbers[i : i + _SLICE_ROWS] for i in range(0, len(numbers), _SLICE_ROWS))
             return [
                 sample
-                for start in range(0, len(numbers), _SLICE_SAMPLES)
-                for sample in self.samples(
-                    np.asarray(numbers[start : start + _SLICE_SAMPLES], np.int64)
-                )
+                for part in parts
+                for sample in self.samples(np.arange(part.start, part.stop, part.step, np.int64))
             ]
         number = None
         if not isinstance(key, (bool, np.bool_)) and not getattr(key, "ndim", 0):

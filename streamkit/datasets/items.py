@@ -109,20 +109,21 @@ class ItemLine:
         crossing = firsts + length > self.starts[pieces + 1]
         begins = (self.offset_of[pieces] + firsts - self.starts[pieces]) * self.item.item_bytes
         addresses = self._addresses(held, distinct, slots, begins, length, crossing)
-        # A stretch that crosses pieces is assembled afterwards; until then any memory does.
-        scratch = np.empty(length * self.item.item_bytes, np.uint8)
-        addresses = np.where(crossing, scratch.ctypes.data, addresses)
+        across = np.flatnonzero(crossing)
+        if len(across):
+            # Assembled afterwards; until then any memory of the right length does.
+            scratch = np.empty(length * self.item.item_bytes, np.uint8)
+            addresses[across] = scratch.ctypes.data
         shape = (length, *self.item.item_shape)
         self._count(firsts, pieces, length)
         gathered = gather_rows(
             addresses, ends, self.item.dtype, shape, allocate=allocate, out_dtype=dtype
         )
-        batch_of = np.searchsorted(ends, np.flatnonzero(crossing), side="right")
-        for row, batch in zip(np.flatnonzero(crossing).tolist(), batch_of.tolist(), strict=True):
+        batch_of = np.searchsorted(ends, across, side="right").tolist()
+        for row, batch in zip(across.tolist(), batch_of, strict=True):
             place = row - (ends[batch - 1] if batch else 0)
             self._assemble(gathered[batch][place], int(firsts[row]), int(pieces[row]))
-        del held, scratch  # the addresses are valid until here
-        return gathered
+        return gathered  # and not before: `held` and `scratch` keep the addresses valid
 
     def _count(self, firsts: Indices, pieces: Indices, length: int) -> None:
         row_bytes = length * self.item.item_bytes

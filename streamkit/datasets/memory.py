@@ -76,7 +76,8 @@ def gather_rows(
         ends: Where each batch ends among them.
         dtype: The stored dtype.
         shape: The shape of one row.
-        allocate: Gives the memory of the results.
+        allocate: Gives the memory of the results; of those below its `least_bytes`, if it has
+            such an attribute, it need not be asked.
         out_dtype: The dtype of the results, if it is another.
 
     Returns:
@@ -97,10 +98,12 @@ def gather_rows(
     # Memory of the caller's is filled in pieces, whose own memory then stays in the cache.
     step = max(1, _PIECE_BYTES // row_bytes)
     gathered = []
+    least_bytes = getattr(allocate, "least_bytes", 0)
+    same = target == dtype
     for a, b in bounds:
-        if allocate is None:
+        if allocate is None or (b - a) * row_bytes < least_bytes:
             values = memory[places[a:b]].view(dtype).reshape(b - a, *shape)
-            gathered.append(values if target == dtype else values.astype(target))
+            gathered.append(values if same else values.astype(target))
             continue
         out = allocate((b - a, *shape), target)
         for start in range(a, b, step):

@@ -371,10 +371,13 @@ class _Read:
         starts, lengths = self._ranges(position, column)
         shapes = self._shapes(position) if column.has_shapes else None
         values = decode_values(
-            starts, lengths, shapes, column, self._options, self._schema.names[position]
+            starts, lengths, shapes, column, self._options, lambda row: self._where(position, row)
         )
         bounds = zip([0, *self._ends[:-1]], self._ends, strict=True)
         return [values[a:b] for a, b in bounds]
+
+    def _where(self, position: int, row: int) -> str:
+        return f"{self._held[self._slots[row]].where(position)}, row {self._rows[row]:,}"
 
     def _fixed(self, position: int, column: Column, allocate: Allocate | None) -> list[Any]:
         row_bytes = column.item_bytes

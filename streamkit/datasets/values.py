@@ -27,7 +27,7 @@ def decode_values(
     shapes: NDArray[np.int64] | None,
     column: Column,
     options: ReadOptions,
-    name: str,
+    where: Callable[[int], str],
 ) -> list[Any]:
     """Copy or decode one value per sample.
 
@@ -37,7 +37,7 @@ def decode_values(
         shapes: int64 `[rows, ndim]` for a column that stores shapes.
         column: What the values are.
         options: How they are read.
-        name: The column's name, for errors.
+        where: Names the place of a row, for errors.
 
     Raises:
         FormatError: A value does not decode.
@@ -48,12 +48,15 @@ def decode_values(
     pairs = zip(addresses.tolist(), lengths.tolist(), strict=True)
     if decode is None:
         return [read_bytes(address, length).tobytes() for address, length in pairs]
+    values: list[Any] = []
     try:
-        return [decode(read_bytes(address, length).tobytes()) for address, length in pairs]
+        for address, length in pairs:
+            values.append(decode(read_bytes(address, length).tobytes()))
     except FormatError as error:
-        raise FormatError(f'column "{name}": {error}') from error
+        raise FormatError(f"{where(len(values))}: {error}") from error
     except UnicodeDecodeError as error:
-        raise FormatError(f'column "{name}" holds bytes that are not UTF-8: {error}') from error
+        raise FormatError(f"{where(len(values))}: bytes that are not UTF-8: {error}") from error
+    return values
 
 
 def _arrays(

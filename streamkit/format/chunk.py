@@ -180,13 +180,17 @@ class Chunk:
             for axis, length in enumerate(declared)
         )
         sizes = np.diff(self.offsets(column))
-        # In floating point too, since a product of hostile lengths may wrap around.
+        # In floating point too, since a product of hostile lengths may wrap around; and without
+        # the zeros, since NumPy counts the bytes of an empty array without them.
+        with np.errstate(over="ignore"):
+            bound = np.prod(np.maximum(shapes, 1), axis=1, dtype=np.float64)
+        item_bytes = self.schema.columns[column].item_bytes
         if not (
             fits
+            and (bound * item_bytes < 2.0**62).all()
             and (np.prod(shapes, axis=1) == sizes).all()
-            and (np.prod(shapes, axis=1, dtype=np.float64) < 2.0**62).all()
         ):
-            raise FormatError(f"{self._where(column)}: shapes that do not fit the offsets")
+            raise FormatError(f"{self.where(column)}: shapes that do not fit the offsets")
         self._shapes[column] = shapes
         return shapes
 
@@ -299,9 +303,11 @@ class Chunk:
                 continue
             start, stop = self.span(column, "values")
             expected = int(table.values[self.schema.names[base]][number])
-            if expected * self.schema.columns[column].item_bytes != stop - start:
+            item_bytes = self.schema.columns[column].item_bytes
+            # Items of no bytes are bound by nothing else.
+            if expected * item_bytes != stop - start or (item_bytes == 0 and expected >= 2**31):
                 raise FormatError(
-                    f"{self._where(column)}: {stop - start:,} bytes of values, index says "
+                    f"{self.where(column)}: {stop - start:,} bytes of values, index says "
                     f"{expected:,} items"
                 )
 
@@ -315,9 +321,10 @@ class Chunk:
             # The last one is compared in Python's integers, which do not wrap around.
             or int(offsets[-1]) * item_bytes != stop - start
         ):
-            raise FormatError(f"{self._where(column)}: offsets that fall, or miss the values' end")
+            raise FormatError(f"{self.where(column)}: offsets that fall, or miss the values' end")
 
-    def _where(self, column: int) -> str:
+    def where(self, column: int) -> str:
+        """The name of the chunk and of a column of it, for errors."""
         return f'{self._store.url}/{self.name}, column "{self.schema.names[column]}"'
 
     def _corrupt(self, frame: int, found: int) -> ChunkCorruptError:

@@ -6,6 +6,7 @@ holds no data and does no I/O.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -20,6 +21,12 @@ ColumnKind = Literal["array", "ragged", "bytes", "str", "json", "image", "media"
 ScalarType = Literal["int", "float", "bool", "complex", "numpy"]
 BYTE_KINDS: tuple[str, ...] = ("bytes", "str", "json", "image", "media", "pickle")
 _MAX_DIMENSIONS = 32
+_DTYPE_NAME = re.compile(
+    r"bool|u?int\d{1,2}|b?float\d{1,3}(_\w{1,12})?|complex\d{2,3}"
+    r"|(datetime|timedelta)64(\[([1-9]\d{0,5})?[a-zA-Z]{1,2}\])?"
+)
+# An array of no bytes may still have long axes, which NumPy multiplies.
+_MAX_VALUE_BYTES, _MAX_EMPTY_BYTES = 2**48, 2**31
 _SCALAR_KINDS = {"int": "iu", "float": "f", "bool": "b", "complex": "c"}
 
 
@@ -59,6 +66,9 @@ class Column:
         object.__setattr__(self, "shape", tuple(_axis(n, self.shape) for n in self.shape))
         if len(self.shape) > _MAX_DIMENSIONS:
             raise ValueError(f"shape {self.shape} has more than {_MAX_DIMENSIONS} dimensions")
+        limit = _MAX_EMPTY_BYTES if 0 in self.shape else _MAX_VALUE_BYTES
+        if self.dtype.itemsize * prod(n for n in self.shape if n) >= limit:
+            raise ValueError(f"shape {self.shape} of {self.dtype.name} is too large for one value")
         if self.scalar is not None and (self.shape or self.scalar not in get_args(ScalarType)):
             raise ValueError(f"scalar={self.scalar!r} needs shape (), not {self.shape}")
         kinds = _SCALAR_KINDS.get(self.scalar or "numpy")
@@ -136,9 +146,12 @@ class Column:
         known = {"type", "shape", "scalar", "aligned", "quality", "media"}
         if not isinstance(value, dict) or "type" not in value or not value.keys() <= known:
             raise FormatError(f"the schema holds {value!r:.120}, which is no column")
-        strings = [value.get(key) for key in ("type", "scalar", "aligned", "media")]
-        if not all(item is None or isinstance(item, str) for item in strings):
+        strings = [value.get(key, "") for key in ("type", "scalar", "aligned", "media")]
+        if not all(isinstance(item, str) for item in strings):
             raise FormatError(f"the schema holds {value!r:.120}, whose names are no strings")
+        # NumPy reads far more than the names that are written, with warnings or at great length.
+        if value["type"] not in BYTE_KINDS and not _DTYPE_NAME.fullmatch(value["type"]):
+            raise FormatError(f"the schema holds {value!r:.120}, whose type is no name of a dtype")
         shape = value.get("shape", [])
         if not isinstance(shape, list):
             raise FormatError(f"the schema holds the shape {shape!r:.80}, which is no list")

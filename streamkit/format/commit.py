@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from streamkit.errors import WriteConflictError
+from streamkit.errors import FormatError
 from streamkit.format.index import INDEX_NAME, Index
 from streamkit.storage import Store
 
@@ -45,6 +45,7 @@ class Commit:
         # A store that runs in the background must not add objects after `abort` removed them.
         self._lock = threading.Lock()
         self._aborted = False
+        self._tried = False
 
     def new_name(self, suffix: str) -> str:
         """A name that no other writer uses, and this one only for this suffix."""
@@ -65,15 +66,9 @@ class Commit:
             WriteConflictError: Another writer published since this one began.
         """
         data = index.to_bytes()
-        try:
-            self._store.replace(INDEX_NAME, data, expected=self._version)
-        except WriteConflictError:
-            raise
-        except BaseException:
-            if self._is_published(data):
-                self._stored = []  # they belong to readers now
-            raise
-        self._stored = []
+        self._tried = True
+        self._store.replace(INDEX_NAME, data, expected=self._version)
+        self._tried, self._stored = False, []
         if self.mode == "overwrite" and self.old is not None and not keep_old:
             for name in self.old.object_names:
                 self._store.delete(name)
@@ -83,6 +78,9 @@ class Commit:
         with self._lock:
             self._aborted = True
             stored, self._stored = self._stored, []
+            # `publish` may have failed, or been interrupted, after the index was swapped.
+            if self._tried and self._is_published(stored):
+                return
             for name in stored:
                 self._store.delete(name)
 
@@ -115,10 +113,12 @@ class Commit:
                 'mode="overwrite", which leaves such files alone'
             )
 
-    def _is_published(self, data: bytes) -> bool:
+    def _is_published(self, names: list[str]) -> bool:
         try:
-            return self._store.read(INDEX_NAME) == data
+            index = Index.from_bytes(self._store.read(INDEX_NAME), INDEX_NAME)
         except FileNotFoundError:
             return False
-        except OSError:
+        except (OSError, FormatError):
             return True  # not to be told: what may be in use is not removed
+        # Another writer may have appended to what was published here, so its index counts too.
+        return not index.object_names.isdisjoint(names)

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from streamkit.errors import FormatError
 from streamkit.format.encode import EncodedChunk
-from streamkit.format.layout import hash_bytes
+from streamkit.format.layout import MAX_EXPANSION, MAX_UNCHECKED_BYTES, hash_bytes
 from streamkit.format.schema import Schema
 
 INDEX_NAME = "index.json"
@@ -131,7 +131,11 @@ class ChunkTable:
         if not isinstance(value, dict) or type(value.get("count")) is not int:
             raise FormatError(f"{where}: the table of objects is {value!r:.80}")
         count = value["count"]
-        names = tuple(_string(value, "names", where).split())
+        text = _string(value, "names", where)
+        # Counted before it is split, which takes more memory than the text.
+        if text.count(" ") != max(count - 1, 0):
+            raise FormatError(f"{where}: {text.count(' ') + 1:,} names for {count:,} objects")
+        names = tuple(text.split())
         for name in names:
             check_name(name, where)
         if len(names) != count or len(set(names)) != count:
@@ -212,6 +216,11 @@ class Index:
         }
         lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()]
         body = ("{" + ",\n".join(lines)).encode()
+        if _is_too_dense(body):
+            raise ValueError(
+                "the metadata holds so many values that readers would refuse the index (about "
+                "600,000 are allowed); store them as an object or a dataset of their own"
+            )
         return body + _CHECKSUM_LINE + f'{hash_bytes(body):016x}"}}\n'.encode()
 
     @classmethod
@@ -233,8 +242,8 @@ class Index:
         ragged = schema.ragged_names
         chunks = ChunkTable.from_json(value["chunks"], ragged, f"{where}, chunks")
         lengths, metadata = value["lengths"], value["metadata"]
-        if not isinstance(lengths, dict) or not set(lengths) <= set(ragged):
-            raise FormatError(f"{where}: lengths of columns that are not ragged: {lengths!r:.80}")
+        if not isinstance(lengths, dict) or set(lengths) != set(ragged):
+            raise FormatError(f"{where}: lengths of {lengths!r:.80}, not of {list(ragged)!r:.80}")
         if not isinstance(metadata, dict) or not isinstance(
             value["compression"], (str, type(None))
         ):
@@ -253,10 +262,16 @@ class Index:
         return index
 
     def _check(self, value: Mapping[str, Any], where: str) -> None:
-        # A float sum shows what would overflow the int64 of `starts`.
-        totals = [self.chunks.samples, self.chunks.num_bytes, *self.chunks.values.values()]
-        if any(float(total.sum(dtype=np.float64)) >= 2.0**62 for total in totals):
-            raise FormatError(f"{where}: the chunks claim more than 2**62 samples, bytes or values")
+        # Sums in floating point show what would overflow in the int64 of `starts`.
+        item_bytes = max(column.item_bytes for column in self.schema.columns)
+        for table in (self.chunks, *self.lengths.values()):
+            totals = [float(n.sum(dtype=np.float64)) for n in (table.samples, table.num_bytes,
+                      table.head_bytes, *table.values.values())]  # fmt: skip
+            if max(totals) >= 2.0**56 or totals[0] * item_bytes >= 2.0**62:
+                raise FormatError(f"{where}: objects claim more than 2**56 samples, bytes or items")
+            limits = np.maximum(MAX_UNCHECKED_BYTES, MAX_EXPANSION * table.num_bytes)
+            if (table.samples > limits).any():
+                raise FormatError(f"{where}: objects claim more samples than they can hold")
         for name, table in self.lengths.items():
             if int(table.starts[-1]) != self.num_samples:
                 raise FormatError(
@@ -271,15 +286,18 @@ class Index:
 
 
 def check_name(name: str, where: str) -> None:
-    """Refuse a name that leads out of the dataset."""
+    """Refuse a name that leads out of the dataset, that no file can have, or of the index."""
+    parts = name.split("/")
     if (
-        name.startswith(("/", ".", "\\"))
-        or "\0" in name
+        any(not part or part.startswith(".") or len(part) > 255 for part in parts)
+        or len(name) > 1000
+        or not name.isprintable()
         or "\\" in name
         or ":" in name
-        or (".." in name.split("/"))
     ):
-        raise FormatError(f"{where}: the name {name!r:.80} leads out of the dataset")
+        raise FormatError(f"{where}: the name {name!r:.80} leads out of the dataset, or is no name")
+    if name.lower() == INDEX_NAME:
+        raise FormatError(f"{where}: the index names itself as one of its objects")
 
 
 def _parse(data: bytes, where: str) -> dict[str, Any]:
@@ -293,10 +311,8 @@ def _parse(data: bytes, where: str) -> dict[str, Any]:
         )
         raise FormatError(f"{where}: not a whole streamkit index ({what}); it was cut short, "
                           "edited, or belongs to another format")  # fmt: skip
-    # Every value, list or object of a JSON text stands behind one of these bytes.
-    tokens = body.count(b",") + body.count(b"[") + body.count(b"{")
-    if tokens * _BYTES_PER_TOKEN > max(_MAX_PARSE_BYTES, 4 * len(data)):
-        raise FormatError(f"{where}: {tokens:,} JSON values in {len(data):,} bytes are too many")
+    if _is_too_dense(body):
+        raise FormatError(f"{where}: {len(data):,} bytes hold too many JSON values")
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -313,6 +329,13 @@ def _parse(data: bytes, where: str) -> dict[str, Any]:
     return value
 
 
+def _is_too_dense(body: bytes) -> bool:
+    """Whether JSON would take more memory as objects than its size allows."""
+    # Every value, list or object of a JSON text stands behind one of these bytes.
+    tokens = body.count(b",") + body.count(b"[") + body.count(b"{")
+    return tokens * _BYTES_PER_TOKEN > max(_MAX_PARSE_BYTES, 4 * len(body))
+
+
 def _join(numbers: NDArray[np.int64]) -> str:
     return " ".join(map(str, numbers.tolist()))
 
@@ -326,11 +349,13 @@ def _string(value: Mapping[str, Any], key: str, where: str) -> str:
 
 def _split(value: Mapping[str, Any], key: str, count: int, where: str) -> NDArray[np.int64]:
     text = _string(value, key, where)
+    if text.count(" ") != max(count - 1, 0):
+        raise FormatError(f"{where}: {text.count(' ') + 1:,} numbers in {key} for {count:,}")
     if text.encode().translate(None, b"0123456789 "):
         raise FormatError(f"{where}: {key} holds more than decimals: {text!r:.60}")
     if _has_long_run(text):
         raise FormatError(f"{where}: {key} holds a number of more than 18 digits")
-    numbers = np.fromstring(text, np.int64, sep=" ") if text else np.empty(0, np.int64)
+    numbers = np.fromstring(text, np.int64, sep=" ") if text.strip() else np.empty(0, np.int64)
     if len(numbers) != count:
         raise FormatError(f"{where}: {len(numbers):,} numbers in {key} for {count:,} objects")
     return numbers

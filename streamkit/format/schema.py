@@ -20,7 +20,7 @@ from streamkit.format.convert import Mismatch, as_array, keep, to_numpy
 from streamkit.format.images import Image, is_pil_image
 from streamkit.format.json_leaf import Json
 from streamkit.format.media import Media
-from streamkit.format.tree import LEAF, TreeSpec, flatten, is_number_list
+from streamkit.format.tree import LEAF, MAX_NAME_LENGTH, TreeSpec, flatten, is_number_list
 
 _MAX_COLUMNS = 4096
 _PYTHON_SCALARS = {bool: "bool", int: "int", float: "float", complex: "complex"}
@@ -48,7 +48,11 @@ class Schema:
     names: tuple[str, ...] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        if (leaves := self.tree.count_leaves()) != len(self.columns):
+            raise SchemaError(f"a tree of {leaves:,} leaves with {len(self.columns):,} columns")
         object.__setattr__(self, "names", self.tree.names)
+        if (longest := max(map(len, self.names), default=0)) > MAX_NAME_LENGTH:
+            raise SchemaError(f"a name of {longest:,} letters; {MAX_NAME_LENGTH:,} are allowed")
         if len(self.names) != len(self.columns) or not self.columns:
             raise SchemaError(
                 f"a tree of {len(self.names)} leaves with {len(self.columns)} columns; a sample "

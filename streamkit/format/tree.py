@@ -18,6 +18,7 @@ Tree = Any
 NodeKind = Literal["leaf", "dict", "list", "tuple", "none"]
 _NUMBERS = (bool, int, float, complex)
 _MAX_DEPTH = 64
+MAX_NAME_LENGTH = 1024
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ class TreeSpec:
     def num_leaves(self) -> int:
         """How many leaves the tree has."""
         return len(self.names) if self.kind != "none" else 0
+
+    def count_leaves(self) -> int:
+        """How many leaves the tree has, without naming them."""
+        if self.kind == "leaf":
+            return 1
+        return sum(child.count_leaves() for child in self.children)
 
     @cached_property
     def _flat_keys(self) -> tuple[str | int, ...] | None:
@@ -91,10 +98,13 @@ class TreeSpec:
         return {self.kind: children}
 
     @classmethod
-    def from_json(cls, value: Any, *, depth: int = 0) -> TreeSpec:
+    def from_json(cls, value: Any, *, depth: int = 0, path_length: int = 0) -> TreeSpec:
         """Build a structure from JSON; a `FormatError` says what is wrong with it."""
         if depth > _MAX_DEPTH:
             raise FormatError(f"the schema's tree is nested deeper than {_MAX_DEPTH}")
+        # A long key would be repeated in the names of all the leaves below it.
+        if path_length > MAX_NAME_LENGTH:
+            raise FormatError(f"the schema's tree has names of more than {MAX_NAME_LENGTH}")
         if value == "leaf":
             return LEAF
         if value is None:
@@ -102,21 +112,27 @@ class TreeSpec:
         if isinstance(value, dict) and len(value) == 1:
             ((kind, items),) = value.items()
             if kind in ("list", "tuple") and isinstance(items, list):
-                children = tuple(cls.from_json(item, depth=depth + 1) for item in items)
+                longest = path_length + len(str(len(items))) + 1
+                children = tuple(
+                    cls.from_json(item, depth=depth + 1, path_length=longest) for item in items
+                )
                 return cls(kind, children=children)
             if kind == "dict" and isinstance(items, list):
-                return cls._dict_from_json(items, depth)
+                return cls._dict_from_json(items, depth, path_length)
         raise FormatError(f"the schema's tree holds {value!r:.80}, which is no node")
 
     @classmethod
-    def _dict_from_json(cls, items: list[Any], depth: int) -> TreeSpec:
+    def _dict_from_json(cls, items: list[Any], depth: int, path_length: int) -> TreeSpec:
         for item in items:
             if not (isinstance(item, list) and len(item) == 2 and type(item[0]) in (str, int)):
                 raise FormatError(f"the schema's tree holds {item!r:.80}, which is no key and node")
         keys = tuple(item[0] for item in items)
         if len(set(map(str, keys))) != len(keys):
             raise FormatError(f"the schema's tree repeats a key in {list(keys)!r:.80}")
-        children = tuple(cls.from_json(item[1], depth=depth + 1) for item in items)
+        children = tuple(
+            cls.from_json(node, depth=depth + 1, path_length=path_length + len(str(key)) + 1)
+            for key, node in items
+        )
         return cls("dict", keys, children)
 
 

@@ -24,13 +24,14 @@ from streamkit.format.commit import Commit, WriteMode
 from streamkit.format.convert import Mismatch
 from streamkit.format.encode import encode_chunk, parse_compression
 from streamkit.format.index import ChunkTable, Index
-from streamkit.format.layout import plan_buffers
+from streamkit.format.layout import MAX_UNCHECKED_BYTES, plan_buffers
 from streamkit.format.lengths import LengthsWriter
 from streamkit.format.schema import Schema, SchemaProbe, mismatch
 from streamkit.format.tree import TreeSpec, flatten
 from streamkit.storage import Store, open_store
 
 PROBE_SAMPLES = 1000
+_FAILED = "it failed, and has published nothing"
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
@@ -81,9 +82,13 @@ class DatasetWriter:
         allow_pickle: bool = False,
     ):
         self._chunk_bytes = parse_bytes(chunk_bytes, "chunk_bytes")
-        if chunk_samples is not None and (type(chunk_samples) is not int or chunk_samples < 1):
-            raise ValueError(f"chunk_samples={chunk_samples!r} must be None or at least 1")
-        self._chunk_samples = chunk_samples or 2**62
+        # Readers allow no more samples in a chunk, which may have no bytes, without a proof.
+        most = MAX_UNCHECKED_BYTES
+        if chunk_samples is not None and (
+            type(chunk_samples) is not int or not 1 <= chunk_samples <= most
+        ):
+            raise ValueError(f"chunk_samples={chunk_samples!r} must be None or 1 to {most:,}")
+        self._chunk_samples = chunk_samples or most
         self._level = parse_compression(compression)
         self._metadata = None if metadata is None else json.loads(json.dumps(dict(metadata)))
         self._compression, self._keep_old = compression, keep_old
@@ -186,7 +191,14 @@ class DatasetWriter:
             start = stop
 
     def close(self) -> None:
-        """Store what is left and publish the dataset in one step."""
+        """Store what is left and publish the dataset in one step.
+
+        Raises:
+            ValueError: The writer failed before, so that there is nothing to publish.
+            WriteConflictError: Another writer published first.
+        """
+        if self._closed == _FAILED:
+            self._check_open()
         if self._closed:
             return
         try:
@@ -231,7 +243,7 @@ class DatasetWriter:
 
     def _abort(self) -> None:
         """Publish nothing, and remove what was stored."""
-        self._closed = "it failed, and has published nothing"
+        self._closed = _FAILED
         self._commit.abort()
         self._pool.shutdown(cancel_futures=True)
 

@@ -22,7 +22,7 @@ from streamkit.order import Shard, Shuffle
 from streamkit.pipeline.account import Account
 from streamkit.pipeline.assemble import Assembler, Ready, check_can_mask
 from streamkit.pipeline.iteration import BatchIterator, Progress
-from streamkit.pipeline.memory import RecycledMemory
+from streamkit.pipeline.memory import RecycledMemory, keep_heap_warm
 from streamkit.pipeline.options import (
     Batching,
     OnError,
@@ -337,6 +337,7 @@ class Loader:
         """Start to make the batches from a step to the end of its pass."""
         assembler, stop = self._assembler, steps.pass_end(first)
         if self._recipe.allocator is None:
+            keep_heap_warm()
             memory = RecycledMemory(min(_RECYCLED_BYTES, self._prefetching.max_bytes))
             assembler = replace(assembler, recipe=replace(self._recipe, allocator=memory))
         plan = PlanAhead(assembler.stream, steps, self._rows, first, stop)
@@ -350,6 +351,7 @@ class Loader:
             threads=self._prefetching.threads,
             max_bytes=self._prefetching.max_bytes,
             step_bytes=self._step_bytes,
+            at_once=assembler.by_sample,
         )
 
     def _end_iteration(self, reason: str, *, join: bool = False) -> None:

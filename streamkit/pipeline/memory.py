@@ -1,12 +1,15 @@
-"""Memory for batches, used again once nobody holds it.
+"""Memory for batches that is warm: mapped and faulted in already.
 
-A batch of some hundred kilobytes costs more to map and to fault in page by page than to fill: the
-C library gives such memory back to the system as soon as it is freed. So the loader keeps the
-memory of the batches that it handed out, and fills it again when it is free.
+A page that the system has just given costs more to fault in than to fill. Two things keep batches
+away from such pages:
 
-Whether it is free is asked of Python: an array that is still used, by itself, through a view, or
-by a framework that took it without a copy, holds a reference to its memory. Nothing is ever
-reused that anybody can still see.
+- *Small arrays* come from the C library, which by default maps anything above 128 kB anew and
+  gives it back as soon as it is freed. It stops doing so for all sizes up to that of a mapped
+  array that a program has freed (glibc's dynamic threshold, mallopt(3)); `keep_heap_warm` frees
+  one of 32 MB.
+- *Large arrays* are used again once nobody holds them. Whether one is free is asked of Python: an
+  array that is still used, by itself, through a view, or by a framework that took it without a
+  copy, holds a reference to its memory. Nothing is ever reused that anybody can still see.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Smaller arrays come from the C library's own free lists, which are as fast.
-_LEAST_BYTES = 64 * 1024
+# The most for which the C library raises its threshold, less its own bookkeeping.
+_HEAP_BYTES = 32 * 2**20 - 64 * 2**10
 # How many buffers are looked at before a new one is taken: they are freed in about the order in
 # which they were given.
 _LOOKS = 3
@@ -29,9 +32,14 @@ _LOOKS = 3
 class RecycledMemory:
     """Gives memory for arrays: `recycled(shape, dtype)`. Thread-safe.
 
+    Attributes:
+        least_bytes: Smaller arrays are NumPy's own.
+
     Args:
         max_bytes: The most memory kept for each size of array; three arrays are always allowed.
     """
+
+    least_bytes = 4 * 2**20
 
     def __init__(self, max_bytes: int):
         self._max_bytes = max_bytes
@@ -44,7 +52,7 @@ class RecycledMemory:
     def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An uninitialised array that nobody else can see, writable."""
         num_bytes = math.prod(shape) * dtype.itemsize
-        if num_bytes < _LEAST_BYTES or not self._can_count:
+        if num_bytes < self.least_bytes or not self._can_count:
             return np.empty(shape, dtype)
         buffers = self._buffers.setdefault(num_bytes, deque())
         for _ in range(_LOOKS):
@@ -62,6 +70,11 @@ class RecycledMemory:
         array = buffer.view(dtype).reshape(shape)
         buffers.append(buffer)
         return array
+
+
+def keep_heap_warm() -> None:
+    """Have the C library keep freed memory of batches; costs some microseconds."""
+    np.empty(_HEAP_BYTES, np.uint8)
 
 
 def _references(buffer: NDArray[np.uint8]) -> int:

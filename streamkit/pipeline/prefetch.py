@@ -9,9 +9,10 @@ put it back:
 consumer --> todo: SimpleQueue of tasks --> threads --> done: SimpleQueue of results --> consumer
 ```
 
-Work that a single thread does in no time holds the interpreter's lock nearly all the time, and a
-second thread would only take it from the first. So where results are plain memory one thread
-begins, and the others start when a step turns out to take longer than half a millisecond.
+Work that is hardly more than copying memory holds the interpreter's lock nearly all the time, and
+a second thread would only take it from the first. So one thread begins, and the others start when
+a step turns out to take longer than half a millisecond and the copying of its bytes. Until then
+little is done ahead, too: memory that is still in the processor's cache costs less.
 
 There is no lock of ours. `stop` may be called by a garbage collection at any point of any thread,
 where taking a lock can wait for itself; `SimpleQueue.put` is made to be safe there.
@@ -38,6 +39,8 @@ _TASK_STEPS = 32
 _TASK_BYTES = 4 << 20
 _TASK_SECONDS = 0.02
 _QUICK_SECONDS = 0.0005
+_QUICK_BYTES = 16 << 20
+_COPIED_PER_SECOND = 2e9
 _JOIN_SECONDS = 5.0
 
 
@@ -198,6 +201,7 @@ class Prefetcher(Generic[T]):
         threads: The most threads, at least 1.
         max_bytes: Limit on the memory of results done or being done; two tasks are always allowed.
         step_bytes: Memory of one step's result where it is known; measured otherwise.
+        at_once: Start all threads now, since the work is known to be more than copying.
     """
 
     def __init__(
@@ -209,10 +213,11 @@ class Prefetcher(Generic[T]):
         threads: int,
         max_bytes: int,
         step_bytes: int | None = None,
+        at_once: bool = False,
     ):
         self._work = work
         self._next, self._stop = first, stop
-        self._max_bytes, self._max_tasks = max_bytes, 2 * threads + 2
+        self._max_bytes, self._is_quick = max_bytes, not at_once
         self._known_bytes = step_bytes
         self._early: dict[int, _Done[T]] = {}
         self._bytes: dict[int, int] = {}  # of each task that is not done with
@@ -222,7 +227,7 @@ class Prefetcher(Generic[T]):
         self._seconds = 0.0
         self.crew: Crew[T] = Crew(threads)
         self._plan()
-        self.crew.start(threads if step_bytes is None else 1)
+        self.crew.start(threads if at_once else 1)
 
     @property
     def assemble_seconds(self) -> float:
@@ -260,10 +265,11 @@ class Prefetcher(Generic[T]):
             self._measured_steps += len(done.steps)
             self._measured_bytes += done.finished.num_bytes
             self._bytes[done.number] = done.finished.num_bytes
-        # The first task pays for tables and cold memory, and tells nothing.
-        slow = done.number and done.seconds > _QUICK_SECONDS * len(done.steps)
-        if slow and len(self.crew) < self.crew.max_threads:
-            self.crew.start(self.crew.max_threads)
+            copying = done.finished.num_bytes / _COPIED_PER_SECOND
+            # The first task pays for tables and cold memory, and tells nothing.
+            if done.number and done.seconds > _QUICK_SECONDS * len(done.steps) + copying:
+                self._is_quick = False
+                self.crew.start(self.crew.max_threads)
 
     def _plan(self) -> None:
         """Queue tasks up to the limits; the first ones small, until a step has been measured."""
@@ -273,8 +279,9 @@ class Prefetcher(Generic[T]):
             waiting = self._queued - self._taken
             if waiting >= 2:
                 held = sum(self._bytes.values())
-                over = step_bytes is None or held + count * step_bytes > self._max_bytes
-                if over or waiting >= self._max_tasks:
+                most = min(self._max_bytes, _QUICK_BYTES) if self._is_quick else self._max_bytes
+                over = step_bytes is None or held + count * step_bytes > most
+                if over or waiting >= 2 * len(self.crew) + 2:
                     return
             steps = range(self._next, self._next + count)
             self._bytes[self._queued] = int(count * (step_bytes or 0))
@@ -292,7 +299,8 @@ class Prefetcher(Generic[T]):
     def _task_steps(self, step_bytes: float | None) -> int:
         if not self._measured_steps or step_bytes is None:
             return 1
-        fair = min(_TASK_BYTES, self._max_bytes // self._max_tasks) // max(step_bytes, 1)
+        tasks = 2 * len(self.crew) + 2
+        fair = min(_TASK_BYTES, self._max_bytes // tasks) // max(step_bytes, 1)
         quick = _TASK_SECONDS * self._measured_steps / max(self._seconds, 1e-9)
         count = int(max(1, min(_TASK_STEPS, fair, quick, 2 * self._largest)))
         self._largest = max(self._largest, count)

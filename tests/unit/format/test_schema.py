@@ -287,7 +287,7 @@ def test_a_schema_comes_back_from_json() -> None:
     assert Schema.from_json(schema.to_json()) == schema
     assert schema.offsets_of == (None, 1, 2, 2)
     assert schema.ragged_names == ("a/1", "t")
-    with pytest.raises(KeyError, match='no column "z"; there are .*a/0.*a/1'):
+    with pytest.raises(KeyError, match=r'no column "z"; there are .*a/0.*a/1'):
         schema.column("z")
     for broken in (5, {}, {"tree": "leaf", "columns": []}, {"tree": "leaf", "columns": 5}):
         with pytest.raises(sk.FormatError):
