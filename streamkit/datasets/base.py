@@ -160,11 +160,8 @@ class Dataset(ABC):
             # In parts, so that an index that claims too much fails before memory is taken for it.
             numbers = range(*key.indices(len(self)))
             parts = (numbers[i : i + _SLICE_ROWS] for i in range(0, len(numbers), _SLICE_ROWS))
-            return [
-                sample
-                for part in parts
-                for sample in self.samples(np.arange(part.start, part.stop, part.step, np.int64))
-            ]
+            indices = (np.arange(p.start, p.stop, p.step, dtype=np.int64) for p in parts)
+            return [sample for some in indices for sample in self.samples(some)]
         number = None
         if not isinstance(key, (bool, np.bool_)) and not getattr(key, "ndim", 0):
             with contextlib.suppress(TypeError):

@@ -95,17 +95,17 @@ def gather_rows(
         memory, places = _view(row_bytes, row_bytes, "u"), (addresses - _ORIGIN) // row_bytes
     else:
         memory, places = _view(row_bytes, 1, "V"), addresses - _ORIGIN
-    # Memory of the caller's is filled in pieces, whose own memory then stays in the cache.
+    # Other memory or another dtype takes a second copy: in pieces, which stay in the cache.
     step = max(1, _PIECE_BYTES // row_bytes)
     gathered = []
     least_bytes = getattr(allocate, "least_bytes", 0)
-    same = target == dtype
     for a, b in bounds:
-        if allocate is None or (b - a) * row_bytes < least_bytes:
-            values = memory[places[a:b]].view(dtype).reshape(b - a, *shape)
-            gathered.append(values if same else values.astype(target))
+        is_given = allocate is not None and (b - a) * row_bytes >= least_bytes
+        if target == dtype and not is_given:
+            gathered.append(memory[places[a:b]].view(dtype).reshape(b - a, *shape))
             continue
-        out = allocate((b - a, *shape), target)
+        give = allocate if allocate is not None and is_given else np.empty
+        out = give((b - a, *shape), target)
         for start in range(a, b, step):
             piece = memory[places[start : min(start + step, b)]].view(dtype)
             out[start - a : start - a + step] = piece.reshape(-1, *shape)

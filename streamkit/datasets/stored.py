@@ -116,7 +116,7 @@ class StoredDataset(Dataset):
         if columns is None:
             self._tree, self._positions = schema.tree, tuple(range(len(schema.columns)))
         else:
-            self._tree, self._positions = select(schema, self._columns or [])
+            self._tree, self._positions = select(schema, columns)
         if not self._options.allow_pickle:
             for position in self._positions:
                 if schema.columns[position].kind == "pickle":
@@ -381,8 +381,7 @@ class _Read:
 
     def _fixed(self, position: int, column: Column, allocate: Allocate | None) -> list[Any]:
         row_bytes = column.item_bytes
-        places = self._rows * row_bytes
-        addresses = self._addresses(position, places, places + row_bytes)
+        addresses = self._addresses(position, self._rows * row_bytes, row_bytes)
         shape = tuple(n for n in column.shape if n is not None)
         return list(gather_rows(addresses, self._ends, column.dtype, shape, allocate=allocate))
 
@@ -394,7 +393,7 @@ class _Read:
         lengths = read_int64(places + 8) - starts
         item_bytes = column.item_bytes
         starts *= item_bytes
-        addresses = self._addresses(position, starts, starts + lengths * item_bytes)
+        addresses = self._addresses(position, starts, lengths * item_bytes)
         return addresses, lengths
 
     def _shapes(self, position: int) -> NDArray[np.int64]:
@@ -407,16 +406,18 @@ class _Read:
             shapes[mine] = table[self._rows[mine]]
         return shapes
 
-    def _addresses(self, position: int, starts: Indices, stops: Indices) -> Indices:
+    def _addresses(self, position: int, starts: Indices, sizes: Indices | int) -> Indices:
         """Make byte ranges of the column's values valid, and give their addresses."""
-        self.num_bytes += int((stops - starts).sum())
+        total = sizes * len(starts) if isinstance(sizes, int) else int(sizes.sum())
+        self.num_bytes += total
         bases = np.empty(len(self._held), np.int64)
         for slot, chunk in enumerate(self._held):
             offset, _ = chunk.span(position, "values")
             bases[slot] = chunk.address + offset
             if not chunk.is_complete:
                 mine = self._slots == slot
-                chunk.ensure(starts[mine] + offset, stops[mine] + offset)
+                begin = starts[mine] + offset
+                chunk.ensure(begin, begin + (sizes if isinstance(sizes, int) else sizes[mine]))
         return bases[self._slots] + starts
 
 

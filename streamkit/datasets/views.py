@@ -375,4 +375,5 @@ def _known_spec(dataset: Dataset) -> Any:
 
 
 def _shuffled(count: int, seed: int, purpose: str) -> Indices:
-    return permute(np.arange(count, dtype=np.int64), count, derive_key(seed, purpose))
+    numbers = np.arange(count, dtype=np.int64)
+    return permute(numbers, count, derive_key(seed, purpose)) if count else numbers

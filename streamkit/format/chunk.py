@@ -11,7 +11,6 @@ Not here: which chunks are open at a time (`cache`), which samples are read (`da
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 import threading
@@ -31,6 +30,7 @@ from streamkit.format.layout import (
     hash_bytes,
     plan_buffers,
 )
+from streamkit.format.mapping import map_file
 from streamkit.format.schema import Schema
 from streamkit.storage import Store
 
@@ -346,8 +346,7 @@ def _map(path: str, expected: int) -> Bytes:
         if not stat.S_ISREG(status.st_mode):
             raise FormatError(f"{path}: not a file; copy the dataset again")
         _check_size(path, status.st_size, expected)
-        mapped = mmap.mmap(descriptor, expected, access=mmap.ACCESS_READ)
-        return np.frombuffer(mapped, np.uint8)
+        return map_file(descriptor, expected)
     finally:
         os.close(descriptor)
 

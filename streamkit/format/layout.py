@@ -57,7 +57,8 @@ data section  0        64       128      192           704   713
 ```
 
 Rules for a reader: a chunk whose raw size passes both 64 MB and four times its file is refused
-(a writer stores such a chunk uncompressed), so that a small file cannot claim much memory. The
+(a writer stores such a chunk uncompressed), so that a small file cannot claim much memory; for
+the same reason a chunk holds at most so many samples as it may hold bytes. The
 checksum of the header stands in the index too: with it every byte of the chunk is bound to the
 index. Dtypes are little-endian; the int4 and smaller types of ml_dtypes take a byte an element;
 longdouble ("float128") is as the machine has it.

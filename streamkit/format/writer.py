@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamkit.errors import SchemaError
-from streamkit.format.builder import builders_for
+from streamkit.format.builder import as_bytes, builders_for
 from streamkit.format.commit import Commit, WriteMode
 from streamkit.format.convert import Mismatch
 from streamkit.format.encode import encode_chunk, parse_compression
@@ -171,24 +171,40 @@ class DatasetWriter:
         self._check_aligned_rows(prepared)
         # The running size after each row says where chunks end, as it does for single samples.
         sizes = np.cumsum(sum(costs) + np.zeros(rows, np.int64))
-        start = 0
-        while start < rows:
-            before = int(sizes[start - 1]) if start else 0
-            room = self._chunk_bytes - self._chunk_size + before
-            stop = min(int(np.searchsorted(sizes, room)) + 1, rows)
-            stop = max(min(stop, start + self._chunk_samples - self._in_chunk), start + 1)
-            try:
-                for builder, values in zip(self._builders, prepared, strict=True):
-                    builder.extend(values, start, stop)
-            except BaseException:
-                self._truncate()
-                raise
-            self._samples += stop - start
-            self._in_chunk += stop - start
-            self._chunk_size += int(sizes[stop - 1]) - before
-            if self._chunk_size >= self._chunk_bytes or self._in_chunk >= self._chunk_samples:
-                self._store_chunk()
-            start = stop
+        is_fixed = all(isinstance(cost, int) for cost in costs)
+        start, borrowed = 0, False
+        try:
+            while start < rows:
+                before = int(sizes[start - 1]) if start else 0
+                room = self._chunk_bytes - self._chunk_size + before
+                stop = min(int(np.searchsorted(sizes, room)) + 1, rows)
+                stop = max(min(stop, start + self._chunk_samples - self._in_chunk), start + 1)
+                num_bytes = int(sizes[stop - 1]) - before
+                if is_fixed and not self._in_chunk and num_bytes >= self._chunk_bytes:
+                    # A whole chunk is stored from the caller's memory, without a copy.
+                    buffers = [{"values": as_bytes(values[start:stop])} for values in prepared]
+                    borrowed = True
+                    self._hand_over(buffers, {}, stop - start)
+                else:
+                    self._extend(prepared, start, stop, num_bytes)
+                self._samples += stop - start
+                start = stop
+        finally:
+            if borrowed:
+                self._wait()
+
+    def _extend(self, prepared: list[Any], start: int, stop: int, num_bytes: int) -> None:
+        """Copy rows of checked columns into the chunk."""
+        try:
+            for builder, values in zip(self._builders, prepared, strict=True):
+                builder.extend(values, start, stop)
+        except BaseException:
+            self._truncate()
+            raise
+        self._in_chunk += stop - start
+        self._chunk_size += num_bytes
+        if self._chunk_size >= self._chunk_bytes or self._in_chunk >= self._chunk_samples:
+            self._store_chunk()
 
     def close(self) -> None:
         """Store what is left and publish the dataset in one step.
@@ -351,10 +367,10 @@ class DatasetWriter:
     # -- chunks -------------------------------------------------------------------------------
 
     def _store_chunk(self) -> None:
-        """Hand the chunk to the background, once the one before is stored."""
+        """Store what is in the builders as a chunk."""
         assert self._schema is not None
         try:
-            self._wait()
+            self._wait()  # before the copies below, so that there are two chunks at the most
             buffers = [builder.buffers() for builder in self._builders]
             lengths = {
                 self._schema.names[number]: self._builders[number].lengths()
@@ -364,11 +380,20 @@ class DatasetWriter:
             samples, self._in_chunk, self._chunk_size = self._in_chunk, 0, 0
             for builder in self._builders:
                 builder.clear()
+        except BaseException:
+            self._abort()  # a chunk may be lost, and a dataset with a hole must not be published
+            raise
+        self._hand_over(buffers, lengths, samples)
+
+    def _hand_over(self, buffers: Any, lengths: Any, samples: int) -> None:
+        """Hand a chunk to the background, once the one before is stored."""
+        try:
+            self._wait()
             self._in_flight = self._pool.submit(
                 self._store_in_background, buffers, lengths, samples
             )
         except BaseException:
-            self._abort()  # a chunk may be lost, and a dataset with a hole must not be published
+            self._abort()
             raise
 
     def _store_in_background(self, buffers: Any, lengths: Any, samples: int) -> None:

@@ -7,7 +7,7 @@ source without columns needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -15,13 +15,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from streamkit.datasets.base import Batch, Dataset, Indices, Place
-from streamkit.datasets.collate import allocate_fresh, blank_column, collate
+from streamkit.datasets.collate import allocate_fresh, blank_column, collate, num_bytes
 from streamkit.errors import SampleError
 from streamkit.format.tree import TreeSpec, flatten
 from streamkit.pipeline.faults import Cancelled, batch_error, sample_error, substitute
 from streamkit.pipeline.options import Recipe
 from streamkit.pipeline.plan import BatchPlan, Positioned
 from streamkit.pipeline.randomness import KeyedGenerator
+from streamkit.pipeline.sequence import SequenceDataset
 
 Stopped = Callable[[], bool]
 
@@ -212,13 +213,24 @@ class SampleReader:
         batch = collate(values, allocate=self.recipe.allocator or allocate_fresh, blank=blank)
         return Read(batch, indices, tuple(bad.values()), tuple(bad))
 
-    def _samples(self, indices: Indices, place: Place) -> Sequence[Any]:
-        """All samples at once; a list of `_UNREAD` if one of them cannot be read."""
-        try:
-            samples = self.dataset.samples(indices, at=place)
-        except Exception:  # reading one by one finds the bad sample
-            return [_UNREAD] * len(indices)
-        return samples
+    def _samples(self, indices: Indices, place: Place) -> Iterator[Any]:
+        """The samples one after the other, read a few at a time; `_UNREAD` where that failed.
+
+        What is read together is transformed while it is still in the processor's cache.
+        """
+        start = 0
+        at_once = isinstance(self.dataset, SequenceDataset)  # it may have a batched read
+        count = len(indices) if at_once else _FIRST_SAMPLES
+        while start < len(indices):
+            few = indices[start : start + count]
+            start += len(few)
+            try:
+                samples = self.dataset.samples(few, at=place)
+            except Exception:  # reading one by one finds the bad sample
+                samples = [_UNREAD] * len(few)
+            else:
+                count = max(1, _TOGETHER_BYTES * len(few) // max(num_bytes(samples), 1))
+            yield from samples
 
     def _replace(
         self, plan: BatchPlan, values: list[Any], bad: dict[int, SampleError], one: _OneSample
@@ -234,6 +246,8 @@ class SampleReader:
 
 
 _UNREAD: Any = object()
+_FIRST_SAMPLES = 4
+_TOGETHER_BYTES = 2 << 20
 
 
 class _OneSample:

@@ -22,7 +22,7 @@ FIXED = struct.Struct("<8sIIQQQIIHHIQ")
 FIELDS = ("magic", "version", "header_bytes", "samples", "data_bytes", "stored_bytes",
           "frame_bytes", "frames", "codec", "buffers", "zero", "schema_hash")  # fmt: skip
 FRAME = 32768
-SAMPLES = 30
+SAMPLES = 18
 SCHEMA = {
     "x": sk.Column("float32", (3,)),
     "y": int,
@@ -60,7 +60,7 @@ def make_sample(i: int) -> dict[str, Any]:
         "pair": rng.standard_normal((i % 3, 2)),
         "hollow": np.empty((i % 2, 0), np.int8),
         "text": "naïve " * (i % 3),
-        "blob": bytes(rng.integers(0, 256, 2000).astype(np.uint8)) + bytes(2000),
+        "blob": bytes(rng.integers(0, 256, 3000).astype(np.uint8)) + bytes(3000),
         "meta": {"i": i, "nested": [None, {"a": "b" * (i % 5)}]},
         "when": np.datetime64(i, "s"),
     }

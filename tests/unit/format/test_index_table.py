@@ -29,7 +29,7 @@ def table(count: int, *, values: bool = True) -> ChunkTable:
 def sidecar(chunks: ChunkTable) -> ChunkTable:
     samples = chunks.samples.sum(keepdims=True)
     one = np.ones(1, np.int64)
-    return ChunkTable(("side.skl",), samples, one, one, one.astype(np.uint64))
+    return ChunkTable(("side.skl",), samples, samples, one, one.astype(np.uint64))
 
 
 def index(count: int = 3) -> Index:
