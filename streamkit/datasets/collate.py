@@ -263,7 +263,8 @@ def num_bytes(batch: Tree) -> int:
     if isinstance(batch, dict):
         return sum(map(num_bytes, batch.values()))
     if isinstance(batch, (list, tuple)):
-        return sum(map(num_bytes, batch))
+        plain = len(batch) > 0 and isinstance(batch[0], (bytes, str))
+        return sum(map(len if plain else num_bytes, batch))
     return len(batch) if isinstance(batch, (bytes, str)) else int(getattr(batch, "nbytes", 32))
 
 

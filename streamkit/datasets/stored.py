@@ -28,10 +28,10 @@ from streamkit.datasets.base import (
     as_indices,
 )
 from streamkit.datasets.memory import gather_rows, read_int64
+from streamkit.datasets.opening import ChunkOpener
 from streamkit.datasets.options import DEFAULT_CACHE_BYTES, DEFAULT_OPEN_CHUNKS, ReadOptions
 from streamkit.datasets.parts import read_in_halves
 from streamkit.datasets.values import decode_values
-from streamkit.errors import DatasetChangedError, FormatError
 from streamkit.format.chunk import Chunk
 from streamkit.format.column import Column
 from streamkit.format.images import ImageOptions
@@ -112,6 +112,7 @@ class StoredDataset(Dataset):
         self._store, self._index = store, index
         self._columns = None if columns is None else list(columns)
         self._options = options or ReadOptions()
+        self._open = ChunkOpener(store, index, self._options.verify)
         schema = index.schema
         if columns is None:
             self._tree, self._positions = schema.tree, tuple(range(len(schema.columns)))
@@ -132,7 +133,7 @@ class StoredDataset(Dataset):
         self._lock = threading.Lock()
         self._bytes_read = 0
         self._pool: OpenPool[int, Chunk] = OpenPool(
-            self._open_chunk,
+            self._open,
             lambda chunk: chunk.own_bytes,
             max_items=self._options.max_open_chunks,
             max_bytes=self._options.cache_bytes,
@@ -226,7 +227,7 @@ class StoredDataset(Dataset):
         try:
             return read_lengths(self._store, self._index, name, verify=self._options.verify)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise self._missing(self._index.lengths[name].names) from error
+            raise self._open.missing(self._index.lengths[name].names) from error
 
     def close(self) -> None:
         """Let go of all chunks; reading opens them again."""
@@ -308,38 +309,6 @@ class StoredDataset(Dataset):
     def _chunks_of(self, indices: Indices) -> Indices:
         return np.searchsorted(self._index.chunks.starts, indices, side="right") - 1
 
-    def _open_chunk(self, number: int) -> Chunk:
-        index = self._index
-        try:
-            return Chunk.open(
-                self._store,
-                index.chunks,
-                number,
-                [index.schema],
-                verify=self._options.verify,
-                missing=self._missing,
-            )
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise self._missing([index.chunks.names[number]]) from error
-
-    def _missing(self, names: Sequence[str]) -> Exception:
-        """The error for an object that is gone: was the dataset replaced, or is it damaged?"""
-        where = self._store.url
-        try:
-            now = Index.from_bytes(self._store.read(INDEX_NAME), where)
-            changed = not now.object_names.issuperset(names)
-        except (OSError, FormatError):
-            changed = True
-        if changed:
-            return DatasetChangedError(
-                f"{where}: {names[0]} is gone, since another version was published over the one "
-                "that is open; open the dataset again (keep_old=True keeps chunks for open readers)"
-            )
-        return FormatError(
-            f"{where}: {names[0]} (or one that follows) is missing, though the index names it; "
-            "copy the dataset again"
-        )
-
     def count_read(self, num_bytes: int) -> None:
         """Add to `bytes_read`; views that read chunks themselves call it."""
         with self._lock:
@@ -387,7 +356,12 @@ class _Read:
 
     def _ranges(self, position: int, column: Column) -> tuple[Indices, Indices]:
         """Where the value of each row begins in memory, and its items."""
-        bases = np.array([c.offsets(position).ctypes.data for c in self._held], np.int64)
+        base = self._schema.offsets_of[position]
+        assert base is not None
+        bases = np.empty(len(self._held), np.int64)
+        for slot, chunk in enumerate(self._held):
+            chunk.offsets(position)  # valid and checked from here on
+            bases[slot] = chunk.address + chunk.span(base, "offsets")[0]
         places = bases[self._slots] + 8 * self._rows
         starts = read_int64(places)
         lengths = read_int64(places + 8) - starts

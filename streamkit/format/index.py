@@ -148,9 +148,7 @@ class ChunkTable:
             raise FormatError(f"{where}: {len(checksums)} checksums for {count} objects")
         values = value.get("values", {})
         if not isinstance(values, dict) or (count and set(values) != set(columns)):
-            raise FormatError(
-                f"{where}: values of {list(values)!r:.80}, not of {list(columns)!r:.80}"
-            )
+            raise FormatError(f"{where}: values of {values!r:.80}, not of {list(columns)!r:.80}")
         return cls(
             names,
             _split(value, "samples", count, where),

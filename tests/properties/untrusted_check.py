@@ -131,7 +131,7 @@ def _judge(found: dict[str, Any], objects: dict[str, bytes]) -> None:
             assert found[way] == whole, way
 
 
-def run(kind: str, family: str, cases: int, seed: int, folder: Path | None, codec: str) -> int:
+def run(family: str, cases: int, seed: int, folder: Path | None, codec: str) -> int:
     """Run the cases of a family; returns how many ways of reading were refused in all."""
     originals = make_objects(None if codec == "raw" else codec)
     place = Place(originals, folder)
@@ -143,11 +143,11 @@ def run(kind: str, family: str, cases: int, seed: int, folder: Path | None, code
         change(rng, objects)
         try:
             refused += examine(
-                place, objects, honest=kind == "accident",
+                place, objects, honest=family in mutations.ACCIDENTS,
                 schema=family not in ("index_garbage", "nesting", "index_names"),
             )  # fmt: skip
         except BaseException as error:
-            error.add_note(f"{kind} {family}, codec {codec}, seed {seed}, case {case}")
+            error.add_note(f"{family}, codec {codec}, seed {seed}, case {case}")
             raise
     return refused
 
@@ -162,13 +162,13 @@ def limit_memory(num_bytes: int) -> None:
 
 
 if __name__ == "__main__":  # python untrusted_check.py CASES MEGABYTES FOLDER: see the test
-    total = 0
-    run("hostile", "offsets", 2, 0, None, "zstd")  # imports, before memory is limited
+    for coding in ("raw", "zstd"):
+        run("leaves", 3, 0, None, coding)  # imports, before memory is limited
     limit_memory(int(sys.argv[2]) * 10**6)
     for name in mutations.HOSTILE:
         for coding in ("raw", "zstd"):
             folder = Path(sys.argv[3]) / f"{name}-{coding}"
             folder.mkdir()
             print(name, coding, flush=True)
-            total += run("hostile", name, int(sys.argv[1]), 99, folder, coding)
-    print("refused", total, flush=True)
+            run(name, int(sys.argv[1]), 99, folder, coding)
+    print("all read", flush=True)

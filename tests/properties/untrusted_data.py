@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -194,19 +195,27 @@ def put_number(table: dict[str, Any], key: str, row: int, number: int) -> None:
 
 def reference(objects: dict[str, bytes]) -> list[dict[str, Any]]:
     """All samples, read one by one in the obvious way."""
-    samples = []
-    for name in parse_index(objects)["chunks"]["names"].split():
-        model = ChunkModel.parse(objects[name])
-        for row in range(model.samples):
-            samples.append(_reference_sample(model, row))
-    return samples
+    names = parse_index(objects)["chunks"]["names"].split()
+    return [sample for name in names for sample in _reference_chunk(objects[name])]
 
 
 def reference_items(objects: dict[str, bytes], column: str) -> bytes:
     """The values of a ragged column of all chunks, end to end."""
     names = parse_index(objects)["chunks"]["names"].split()
-    models = [ChunkModel.parse(objects[name]) for name in names]
-    return b"".join(bytes(model.data[model.span("values", column)]) for model in models)
+    return b"".join(_chunk_items(objects[name], column) for name in names)
+
+
+# Most chunks of most cases are the same bytes.
+@lru_cache(maxsize=64)
+def _reference_chunk(data: bytes) -> list[dict[str, Any]]:
+    model = ChunkModel.parse(data)
+    return [_reference_sample(model, row) for row in range(model.samples)]
+
+
+@lru_cache(maxsize=64)
+def _chunk_items(data: bytes, column: str) -> bytes:
+    model = ChunkModel.parse(data)
+    return bytes(model.data[model.span("values", column)])
 
 
 def _reference_sample(model: ChunkModel, row: int) -> dict[str, Any]:
@@ -245,7 +254,7 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (np.ndarray, np.generic)):
         return (value.dtype.str, value.shape, value.tobytes())
-    return repr(value)
+    return value if isinstance(value, (bytes, str)) else repr(value)
 
 
 def _frames(data: bytes, fields: dict[str, Any]) -> list[bytes]:

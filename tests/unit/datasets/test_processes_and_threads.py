@@ -101,11 +101,41 @@ def test_other_processes_read_while_a_thread_reads(
 
 
 def _read_in_child(dataset: sk.Dataset, seed: int) -> None:
-    dataset.close()
+    if seed % 2:
+        dataset.close()
     check(dataset, seed, rounds=3)
     assert isinstance(dataset, sk.StoredDataset)
     blocks = sk.TokenBlocks(dataset, 7, column="t")
     assert blocks.gather(np.arange(len(blocks)))["t"].shape == (len(blocks), 7)
+
+
+class CountingStore(sk.LocalStore):
+    """Counts how often an object is opened for mapping."""
+
+    opened = 0
+
+    def path(self, key: str) -> str | None:
+        self.opened += 1
+        return super().path(key)
+
+
+def test_a_forked_process_opens_its_own_chunks(tmp_path: Path) -> None:
+    write(tmp_path, None)
+    store = CountingStore(tmp_path)
+    dataset = sk.open(store)
+    dataset.gather(np.arange(SAMPLES))
+    assert store.opened == 25
+    process = multiprocessing.get_context("fork").Process(target=_opens, args=(dataset, store))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def _opens(dataset: sk.StoredDataset, store: CountingStore) -> None:
+    assert dataset.bytes_read > 0
+    check(dataset, 0)
+    assert store.opened > 25
+    assert dataset.bytes_read < 50 * 100
 
 
 def test_datasets_and_views_survive_pickling(tmp_path: Path) -> None:

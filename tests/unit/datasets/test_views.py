@@ -115,7 +115,7 @@ def test_split_loses_and_repeats_nothing(count: int, fractions: list[float]) -> 
     dataset = numbers(count)
     parts = sk.split(dataset, fractions, seed=5)
     assert len(parts) == len(fractions)
-    together = sum((read(part) for part in parts), [])
+    together = [number for part in parts for number in read(part)]
     assert len(set(together)) == len(together) == round(sum(fractions) * count)
     for part, fraction in zip(parts, fractions, strict=True):
         assert read(part) == sorted(read(part))

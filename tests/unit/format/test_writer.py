@@ -81,6 +81,16 @@ def test_samples_before_the_first_batch_count_for_the_schema() -> None:
     assert [len(sample["x"]) for sample in sk.open(store)[:]] == [2, 5, 5, 5]
 
 
+def test_a_batch_that_is_refused_does_not_widen_the_schema() -> None:
+    store = sk.MemoryStore()
+    with sk.DatasetWriter(store) as writer:
+        writer.write({"x": np.arange(2), "s": "a"})
+        with pytest.raises(sk.SchemaError, match='column "s", sample 2'):
+            writer.write_batch({"x": np.ones((2, 5), np.int64), "s": ["b", 5]})
+        writer.write({"x": np.arange(2), "s": "c"})
+    assert sk.open(store).schema.columns[0].shape == (2,)
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
