@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from streamkit.datasets.base import Allocate, Dataset, Indices
 from streamkit.datasets.memory import gather_rows, read_bytes
 from streamkit.datasets.parts import read_in_halves
-from streamkit.datasets.stored import StoredDataset, distinct_of
+from streamkit.datasets.rows import distinct_of
+from streamkit.datasets.stored import StoredDataset
 from streamkit.format.chunk import Chunk
 from streamkit.format.column import Column
 

@@ -8,6 +8,7 @@ one sidecar for each four million samples of a column, and appending adds more.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,7 @@ def read_lengths(store: Store, index: Index, name: str, *, verify: bool) -> NDAr
     return lengths
 
 
+@cache
 def lengths_schema(dtype: np.dtype[Any]) -> Schema:
     """The schema of a sidecar."""
     return Schema.declare({"lengths": Column(dtype)})

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import re
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -27,12 +26,12 @@ from streamkit.format.index import ChunkTable, Index
 from streamkit.format.layout import MAX_UNCHECKED_BYTES, plan_buffers
 from streamkit.format.lengths import LengthsWriter
 from streamkit.format.schema import Schema, SchemaProbe, mismatch
+from streamkit.format.sizes import parse_bytes
 from streamkit.format.tree import TreeSpec, flatten
 from streamkit.storage import Store, open_store
 
 PROBE_SAMPLES = 1000
 _FAILED = "it failed, and has published nothing"
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
 class DatasetWriter:
@@ -414,23 +413,6 @@ class DatasetWriter:
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"the writer takes no more samples: {self._closed}")
-
-
-def parse_bytes(value: int | str, name: str) -> int:
-    """A number of bytes: an int, or a string such as "32MB" (10^6) or "64MiB" (2^20).
-
-    Raises:
-        ValueError: Not a size, or not positive.
-    """
-    size: float = 0
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        size = int(value)
-    elif isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(k|M|G|Ki|Mi|Gi|)B?\s*", value)
-        size = float(match[1]) * _UNITS[match[2]] if match else 0
-    if size < 1:
-        raise ValueError(f'{name}={value!r} must be a positive number of bytes, or "32MB", "64MiB"')
-    return int(size)
 
 
 def _num_rows(name: str, column: Any) -> int:

@@ -101,7 +101,7 @@ def examine(place: Place, objects: dict[str, bytes], *, honest: bool, schema: bo
     try:
         index = sk.open(store).index
     except sk.FormatError as error:
-        assert len(str(error)) < 1500, "an error that shows the data"
+        _check_message(error)
         return len(WAYS)
     for way, read in WAYS.items():
         try:
@@ -109,11 +109,16 @@ def examine(place: Place, objects: dict[str, bytes], *, honest: bool, schema: bo
             with sk.StoredDataset(store, index) as ds:
                 found[way] = read(ds)
         except sk.FormatError as error:
-            assert len(str(error)) < 1500, "an error that shows the data"
+            _check_message(error)
             refused += 1
     if schema:
         _judge(found, place.objects if honest else objects)
     return refused
+
+
+def _check_message(error: sk.FormatError) -> None:
+    text = str(error)
+    assert 20 < len(text) < 1500, f"it says too little, or shows the data: {text[:300]}"
 
 
 def _judge(found: dict[str, Any], objects: dict[str, bytes]) -> None:

@@ -200,9 +200,14 @@ def reference(objects: dict[str, bytes]) -> list[dict[str, Any]]:
 
 
 def reference_items(objects: dict[str, bytes], column: str) -> bytes:
-    """The values of a ragged column of all chunks, end to end."""
-    names = parse_index(objects)["chunks"]["names"].split()
-    return b"".join(_chunk_items(objects[name], column) for name in names)
+    """The values of a ragged column of all chunks, end to end.
+
+    A chunk of which the index says that it has none is not looked at, in views neither.
+    """
+    table = parse_index(objects)["chunks"]
+    counts = table["values"][column].split()
+    rows = zip(table["names"].split(), counts, strict=True)
+    return b"".join(_chunk_items(objects[name], column) for name, n in rows if int(n))
 
 
 # Most chunks of most cases are the same bytes.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import streamkit as sk
-from streamkit.format.writer import parse_bytes
+from streamkit.format.sizes import parse_bytes
 
 TOKENS = sk.Column("uint16", (None,))
 
