@@ -44,6 +44,17 @@ class Place:
         return sk.LocalStore(self.folder)
 
 
+def stored(objects: dict[str, bytes]) -> sk.MemoryStore:
+    store = sk.MemoryStore()
+    for name, data in objects.items():
+        store.write(name, [data])
+    return store
+
+
+def first_chunk(objects: dict[str, bytes]) -> str:
+    return min(name for name in objects if name.endswith(".skc"))
+
+
 def _all(ds: sk.StoredDataset) -> Any:
     return [plain(sample) for sample in ds[:]]
 
@@ -112,7 +123,7 @@ def examine(place: Place, objects: dict[str, bytes], *, honest: bool, schema: bo
             _check_message(error)
             refused += 1
     if schema:
-        _judge(found, place.objects if honest else objects)
+        _judge(found, place.objects if honest else objects, honest=honest)
     return refused
 
 
@@ -121,7 +132,7 @@ def _check_message(error: sk.FormatError) -> None:
     assert 20 < len(text) < 1500, f"it says too little, or shows the data: {text[:300]}"
 
 
-def _judge(found: dict[str, Any], objects: dict[str, bytes]) -> None:
+def _judge(found: dict[str, Any], objects: dict[str, bytes], *, honest: bool) -> None:
     if "samples" in found:
         samples = reference(objects)
         assert found["samples"] == [plain(sample) for sample in samples]
@@ -133,7 +144,8 @@ def _judge(found: dict[str, Any], objects: dict[str, bytes]) -> None:
     whole = tokens[: len(tokens) // (2 * BLOCK) * 2 * BLOCK]
     for way in ("blocks", "subset"):
         if found.get(way) is not None:
-            assert found[way] == whole, way
+            # An index that claims fewer tokens may end before the chunk about which it lies.
+            assert found[way] == whole or (not honest and whole.startswith(found[way])), way
 
 
 def run(family: str, cases: int, seed: int, folder: Path | None, codec: str) -> int:
