@@ -22,7 +22,8 @@ from streamkit.datasets.base import Allocate
 
 # The lowest page is never mapped, and NumPy refuses the null pointer.
 _ORIGIN = 4096
-_ADDRESS_SPACE = 2**47
+# User addresses on x86-64 end at 2^47, on 64-bit Arm at 2^48.
+_ADDRESS_SPACE = 2**48
 _ALIGNED_SIZES = frozenset((1, 2, 4, 8))
 # From this size on a row is copied by itself: the copy then runs without the GIL, which one fancy
 # index of few rows holds all the time.
@@ -50,8 +51,13 @@ def _view(row_bytes: int, stride: int, kind: str) -> NDArray[Any]:
 
 def read_bytes(address: int, num_bytes: int) -> NDArray[np.uint8]:
     """A view of memory as uint8 `[num_bytes]`; copy it before the chunk may go."""
+    if not num_bytes:
+        return np.empty(0, np.uint8)
     start = address - _ORIGIN
-    return _view(1, 1, "u")[start : start + num_bytes] if num_bytes else np.empty(0, np.uint8)
+    memory = _view(1, 1, "u")[start : start + num_bytes]
+    if len(memory) != num_bytes:
+        raise MemoryError(f"address {address:#x} lies beyond {_ADDRESS_SPACE:#x}")
+    return memory
 
 
 def read_int64(addresses: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -123,13 +123,13 @@ class StoredDataset(Dataset):
                         f'column "{schema.names[position]}" holds pickles, which run code when '
                         "they are read; say allow_pickle=True if you trust the dataset"
                     )
+        self._bytes_read = 0
         self._start_process()
 
     def _start_process(self) -> None:
         """Begin with no chunk open, and locks of our own (those of a parent may be held)."""
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._bytes_read = 0
         self._pool: OpenPool[int, Chunk] = OpenPool(
             self._open,
             lambda chunk: chunk.own_bytes,
@@ -138,17 +138,12 @@ class StoredDataset(Dataset):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            "store": self._store,
-            "index": self._index,
-            "columns": self._columns,
-            "options": self._options,
-        }
+        own = ("_pool", "_lock", "_pid")
+        return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        StoredDataset.__init__(
-            self, state["store"], state["index"], columns=state["columns"], options=state["options"]
-        )
+        vars(self).update(state, _bytes_read=0)
+        self._start_process()
 
     def __repr__(self) -> str:
         return (
@@ -207,7 +202,7 @@ class StoredDataset(Dataset):
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of samples handed out in this process."""
+        """Bytes of samples handed out; a forked process counts on from where its parent was."""
         return self._bytes_read
 
     def lengths(self, column: str) -> Indices:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import xxhash
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from streamkit.datasets.base import (
     Allocate,
@@ -20,6 +20,7 @@ from streamkit.datasets.base import (
     as_indices,
 )
 from streamkit.datasets.items import item_line
+from streamkit.datasets.stored import StoredDataset
 
 
 class TokenBlocks(Dataset):
@@ -37,8 +38,8 @@ class TokenBlocks(Dataset):
         dataset: A stored dataset, or a split, subset, sample or concat of some.
         block_size: Tokens in a block.
         column: The ragged 1-D column of integers that holds the tokens of a document.
-        dtype: The dtype that blocks have; ids that it cannot hold are the caller's to rule out.
-            None keeps the stored dtype.
+        dtype: The dtype that blocks have; a token that it cannot hold is a `ValueError` when it
+            is read. None keeps the stored dtype.
 
     Raises:
         KeyError: There is no such column.
@@ -97,12 +98,11 @@ class TokenBlocks(Dataset):
     @property
     def fingerprint(self) -> str:
         """A hash of the documents, the column and the block size; dtype is not in it."""
-        view = f"TokenBlocks:{self._block_size}:{self._column}:{self._dataset.fingerprint}"
-        return xxhash.xxh3_128_hexdigest(view.encode())
+        return self._fingerprint_over(self._dataset.fingerprint)
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the blocks handed out in this process."""
+        """Bytes of samples handed out by the datasets below."""
         return sum(dataset.bytes_read for dataset in self._line.datasets)
 
     def locate(self, indices: Any) -> Indices:
@@ -129,8 +129,43 @@ class TokenBlocks(Dataset):
         ends = np.cumsum([len(indices) for indices in batches]).tolist()
         together = np.concatenate(batches) if len(batches) != 1 else batches[0]
         starts = as_indices(together, len(self)) * self._block_size
-        gathered = self._line.gather(starts, ends, self._block_size, self._dtype, allocate)
+        stored = self._line.item.dtype
+        if np.can_cast(stored, self._dtype):
+            gathered = self._line.gather(starts, ends, self._block_size, self._dtype, allocate)
+        else:
+            wide = self._line.gather(starts, ends, self._block_size, stored)
+            gathered = [self._narrowed(tokens, allocate) for tokens in wide]
         return [{self._column: tokens} for tokens in gathered]
+
+    def _narrowed(self, tokens: NDArray[Any], allocate: Allocate | None) -> NDArray[Any]:
+        """Tokens in a dtype that does not hold all that the stored one does, if these fit."""
+        limits = np.iinfo(self._dtype)
+        if tokens.size and (int(tokens.min()) < limits.min or int(tokens.max()) > limits.max):
+            raise ValueError(
+                f'column "{self._column}" holds a token of {int(tokens.max())} (the least is '
+                f"{int(tokens.min())}), which dtype={self._dtype} cannot hold; use dtype=None"
+            )
+        out = (
+            np.empty(tokens.shape, self._dtype)
+            if allocate is None
+            else allocate(tokens.shape, self._dtype)
+        )
+        out[...] = tokens
+        return out
+
+    def prefix_fingerprint(self, num_samples: int) -> str | None:
+        """The fingerprint that the first `num_samples` blocks had before an append."""
+        if not isinstance(self._dataset, StoredDataset):
+            return super().prefix_fingerprint(num_samples)
+        blocks = self._line.starts // self._block_size
+        chunks = np.flatnonzero(blocks == num_samples)
+        if not len(chunks):
+            return None
+        return self._fingerprint_over(self._dataset.index.fingerprint_of(int(chunks[0])))
+
+    def _fingerprint_over(self, documents: str) -> str:
+        view = f"TokenBlocks:{self._block_size}:{self._column}:{documents}"
+        return xxhash.xxh3_128_hexdigest(view.encode())
 
     def samples(self, indices: Indices, *, at: Place | None = None) -> list[Sample]:
         """Read blocks one tree each: `{"tokens": [block_size]}`."""

@@ -30,6 +30,7 @@ from streamkit.datasets.items import (
     subset_line,
 )
 from streamkit.datasets.parts import interleave
+from streamkit.datasets.sequence import as_dataset
 from streamkit.errors import SchemaError
 from streamkit.format.tree import flatten
 from streamkit.order.hashing import derive_key
@@ -294,7 +295,7 @@ def subset(dataset: Dataset, indices: Any) -> Subset:
     if isinstance(indices, slice):
         indices = np.arange(*indices.indices(len(dataset)))
     # A copy, since the caller may go on to change the array.
-    return Subset(dataset, np.array(as_indices(indices, len(dataset))))
+    return Subset(as_dataset(dataset), np.array(as_indices(indices, len(dataset))))
 
 
 def split(dataset: Dataset, fractions: Sequence[float], *, seed: int = 0) -> list[Subset]:
@@ -315,7 +316,7 @@ def split(dataset: Dataset, fractions: Sequence[float], *, seed: int = 0) -> lis
     order = _shuffled(len(dataset), seed, "split")
     ends = np.rint(np.cumsum(shares) * len(dataset)).astype(np.int64)
     parts = np.split(order, ends)[: len(shares)]
-    return [Subset(dataset, np.sort(part)) for part in parts]
+    return [Subset(as_dataset(dataset), np.sort(part)) for part in parts]
 
 
 def sample(dataset: Dataset, fraction_or_count: float, *, seed: int = 0) -> Subset:
@@ -336,7 +337,7 @@ def sample(dataset: Dataset, fraction_or_count: float, *, seed: int = 0) -> Subs
             f"samples (int) up to {len(dataset):,}"
         )
     count = int(value) if is_count else round(value * len(dataset))
-    return Subset(dataset, np.sort(_shuffled(len(dataset), seed, "sample")[:count]))
+    return Subset(as_dataset(dataset), np.sort(_shuffled(len(dataset), seed, "sample")[:count]))
 
 
 def concat(datasets: Sequence[Dataset]) -> Concat:
@@ -346,7 +347,7 @@ def concat(datasets: Sequence[Dataset]) -> Concat:
         SchemaError: Their samples differ in structure, dtype or shape.
         ValueError: There are none.
     """
-    datasets = list(datasets)
+    datasets = [as_dataset(dataset) for dataset in datasets]
     if not datasets:
         raise ValueError("concat([]) has nothing to lay together")
     first = _known_spec(datasets[0])
@@ -364,7 +365,7 @@ def apply(dataset: Dataset, function: Callable[[Sample], Sample]) -> Applied:
     """A view of each sample through a function, applied each time a sample is read."""
     if not callable(function):
         raise TypeError(f"function={function!r:.80} must be callable")
-    return Applied(dataset, function)
+    return Applied(as_dataset(dataset), function)
 
 
 def _known_spec(dataset: Dataset) -> Any:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -70,8 +71,22 @@ class Commit:
         self._store.replace(INDEX_NAME, data, expected=self._version)
         self._tried, self._stored = False, []
         if self.mode == "overwrite" and self.old is not None and not keep_old:
-            for name in self.old.object_names:
+            self._delete(self.old.object_names)
+
+    def _delete(self, names: set[str]) -> None:
+        """Remove the objects of the old version; the new one is published whatever happens."""
+        left: list[str] = []
+        for name in sorted(names):
+            try:
                 self._store.delete(name)
+            except OSError:
+                left.append(name)
+        if left:
+            warnings.warn(
+                f"{self._store.url}: the new dataset is published, but {len(left):,} objects of "
+                f"the old one could not be deleted ({left[0]}, ...); they only take space",
+                stacklevel=4,
+            )
 
     def abort(self) -> None:
         """Remove what was stored and not published."""
@@ -100,7 +115,12 @@ class Commit:
                 f'{where}: mode="create" needs an empty target, and this holds a dataset; use '
                 'another target, or mode="append" or "overwrite"'
             )
-        return Index.from_bytes(data, f"{where}/{INDEX_NAME}"), version
+        try:
+            return Index.from_bytes(data, f"{where}/{INDEX_NAME}"), version
+        except FormatError:
+            if self.mode == "append":
+                raise
+            return None, version  # what is damaged can be written over; its objects are not known
 
     def _refuse_if_filled(self, where: str) -> None:
         if self.mode != "create":

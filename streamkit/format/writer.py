@@ -408,7 +408,11 @@ class DatasetWriter:
         """Wait until the chunk in the background is stored; its error is raised here."""
         future, self._in_flight = self._in_flight, None
         if future is not None:
-            future.result()
+            try:
+                future.result()
+            except BaseException:
+                self._abort()  # the chunk is lost, and a dataset with a hole must not be published
+                raise
 
     def _check_open(self) -> None:
         if self._closed:

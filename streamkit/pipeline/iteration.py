@@ -16,7 +16,7 @@ from typing import Any
 from streamkit.datasets.base import Batch
 from streamkit.errors import SampleError
 from streamkit.pipeline.assemble import Ready
-from streamkit.pipeline.prefetch import Ahead, Crew, Stopped
+from streamkit.pipeline.prefetch import Ahead, Crew, Ended, Stopped
 from streamkit.pipeline.stats import Counters
 from streamkit.pipeline.steps import Steps
 
@@ -59,9 +59,12 @@ class BatchIterator(Iterator[Batch]):
         self._ready: list[Ready] = []  # the next batch last
         self._ended: str | None = None
         self._over = False
+        self._finalizer: weakref.finalize[..., Any] | None = None
         self._ahead = self._begin()
 
     def _begin(self) -> Ahead[Ready]:
+        if self._finalizer is not None:
+            self._finalizer.detach()
         ahead = self._start(self._progress.steps.step_at(self._progress.position))
         self._finalizer = weakref.finalize(self, _end, ahead.crew, weakref.ref(self))
         return ahead
@@ -131,10 +134,13 @@ class BatchIterator(Iterator[Batch]):
         if not self._over:
             self._ended = reason
         self._ready = []
-        self._finalizer.detach()
-        self._ahead.crew.stop()
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        crew = self._ahead.crew
+        crew.stop()
+        self._ahead = Ended(crew)  # lets go of the batches that were made ahead
         if join:
-            self._ahead.crew.join()
+            crew.join()
 
 
 def _end(crew: Crew[Any], iterator: weakref.ref[BatchIterator]) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from streamkit.datasets.base import Batch, as_indices
 from streamkit.datasets.collate import Allocate
+from streamkit.datasets.sequence import SequenceDataset, as_dataset
 from streamkit.order import Shard, Shuffle
 from streamkit.pipeline.account import Account
 from streamkit.pipeline.assemble import Assembler, Ready, check_can_mask
@@ -33,7 +34,6 @@ from streamkit.pipeline.options import (
 )
 from streamkit.pipeline.plan import PlanAhead, Rows
 from streamkit.pipeline.prefetch import Ahead, Inline, Prefetcher
-from streamkit.pipeline.sequence import SequenceDataset, as_dataset
 from streamkit.pipeline.source import UNSET, Unset, bound_anew, stream_of, warn_of_slots
 from streamkit.pipeline.spec import batch_spec, spec_bytes
 from streamkit.pipeline.state import Identity, OnChange, make_state, restore

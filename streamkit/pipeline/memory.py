@@ -36,7 +36,7 @@ class RecycledMemory:
         least_bytes: Smaller arrays are NumPy's own.
 
     Args:
-        max_bytes: The most memory kept for each size of array; three arrays are always allowed.
+        max_bytes: The most memory kept, but for the three last arrays.
     """
 
     least_bytes = 4 * 2**20
@@ -64,8 +64,13 @@ class RecycledMemory:
             buffers.append(buffer)
             if is_free:
                 return buffer.view(dtype).reshape(shape)
-        if len(buffers) >= _LOOKS and (len(buffers) + 1) * num_bytes > self._max_bytes:
+        kept = sum(size * len(of_size) for size, of_size in list(self._buffers.items()))
+        if kept + num_bytes > self._max_bytes and len(buffers) >= _LOOKS:
             return np.empty(shape, dtype)
+        if kept + num_bytes > self._max_bytes:
+            # Sizes that came before and may not come again; arrays in use stay their owners'.
+            buffers = deque()
+            self._buffers = {num_bytes: buffers}
         buffer = np.empty(num_bytes, np.uint8)
         array = buffer.view(dtype).reshape(shape)
         buffers.append(buffer)

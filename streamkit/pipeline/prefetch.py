@@ -187,6 +187,19 @@ class Inline(Generic[T]):
         return finished.results
 
 
+class Ended(Generic[T]):
+    """What is left of either once its crew was stopped: nothing to take."""
+
+    assemble_seconds = 0.0
+
+    def __init__(self, crew: Crew[T]):
+        self.crew = crew
+
+    def take(self) -> Sequence[T]:
+        """Nothing."""
+        raise Stopped
+
+
 class Prefetcher(Generic[T]):
     """Do the work of the steps `[first, stop)` in threads, and hand it over in order.
 

@@ -16,13 +16,13 @@ import numpy as np
 
 from streamkit.datasets.base import Batch, Dataset, Indices, Place
 from streamkit.datasets.collate import allocate_fresh, blank_column, collate, num_bytes
+from streamkit.datasets.sequence import SequenceDataset
 from streamkit.errors import SampleError
 from streamkit.format.tree import TreeSpec, flatten
 from streamkit.pipeline.faults import Cancelled, batch_error, sample_error, substitute
 from streamkit.pipeline.options import Recipe
 from streamkit.pipeline.plan import BatchPlan, Positioned
 from streamkit.pipeline.randomness import KeyedGenerator
-from streamkit.pipeline.sequence import SequenceDataset
 
 Stopped = Callable[[], bool]
 
@@ -219,7 +219,7 @@ class SampleReader:
         What is read together is transformed while it is still in the processor's cache.
         """
         start = 0
-        at_once = isinstance(self.dataset, SequenceDataset)  # it may have a batched read
+        at_once = isinstance(self.dataset, SequenceDataset) and self.dataset.reads_many
         count = len(indices) if at_once else _FIRST_SAMPLES
         while start < len(indices):
             few = indices[start : start + count]

@@ -6,9 +6,9 @@ import enum
 import warnings
 from typing import Any
 
+from streamkit.datasets.sequence import as_dataset
 from streamkit.order import Stream
 from streamkit.pipeline.options import Batching
-from streamkit.pipeline.sequence import as_dataset
 
 
 class Unset(enum.Enum):

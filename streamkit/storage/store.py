@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from urllib.parse import unquote
 
 import xxhash
 
@@ -263,7 +264,10 @@ def open_store(url: str | os.PathLike[str] | Store) -> Store:
     if not found:
         return LocalStore(text)
     if scheme == "file":
-        return LocalStore(rest)
+        host, _, path = rest.partition("/")
+        if host not in ("", "localhost"):
+            raise ValueError(f"url={text!r}: a file:// URL of this machine begins with file:///")
+        return LocalStore("/" + unquote(path))
     raise ValueError(f"url={text!r}: this version reads local paths and file:// URLs only")
 
 

@@ -55,6 +55,7 @@ class SequenceDataset(Dataset):
     def __init__(self, source: Any):
         self._source = source
         self._many = _getitems(source)
+        self.reads_many = self._many is not None
 
     def __len__(self) -> int:
         return len(self._source)
