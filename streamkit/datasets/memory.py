@@ -101,17 +101,17 @@ def gather_rows(
         memory, places = _view(row_bytes, row_bytes, "u"), (addresses - _ORIGIN) // row_bytes
     else:
         memory, places = _view(row_bytes, 1, "V"), addresses - _ORIGIN
-    # Other memory or another dtype takes a second copy: in pieces, which stay in the cache.
+    # Memory of the caller's takes a second copy: in pieces, which stay in the cache.
     step = max(1, _PIECE_BYTES // row_bytes)
     gathered = []
     least_bytes = getattr(allocate, "least_bytes", 0)
     for a, b in bounds:
         is_given = allocate is not None and (b - a) * row_bytes >= least_bytes
-        if target == dtype and not is_given:
-            gathered.append(memory[places[a:b]].view(dtype).reshape(b - a, *shape))
+        if allocate is None or not is_given:
+            values = memory[places[a:b]].view(dtype).reshape(b - a, *shape)
+            gathered.append(values if target == dtype else values.astype(target))
             continue
-        give = allocate if allocate is not None and is_given else np.empty
-        out = give((b - a, *shape), target)
+        out = allocate((b - a, *shape), target)
         for start in range(a, b, step):
             piece = memory[places[start : min(start + step, b)]].view(dtype)
             out[start - a : start - a + step] = piece.reshape(-1, *shape)

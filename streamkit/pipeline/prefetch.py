@@ -17,8 +17,8 @@ little is done ahead, too: memory that is still in the processor's cache costs l
 There is no lock of ours. `stop` may be called by a garbage collection at any point of any thread,
 where taking a lock can wait for itself; `SimpleQueue.put` is made to be safe there.
 
-A task is several small steps, since handing over costs more than a small batch. It is at most 32
-steps, 2 MB and 20 ms, and tasks grow from one step, so that the first batch comes soon.
+A task is several small steps, since handing over costs more than a small batch. It is at most 64
+steps, 8 MB and 20 ms, and tasks grow from one step, so that the first batch comes soon.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 THREAD_NAME = "streamkit-prefetch"
-_TASK_STEPS = 32
-_TASK_BYTES = 2 << 20
+_TASK_STEPS = 64
+_TASK_BYTES = 8 << 20
 _TASK_SECONDS = 0.02
 _QUICK_SECONDS = 0.0005
-_QUICK_BYTES = 8 << 20
+_QUICK_BYTES = 24 << 20
 _COPIED_PER_SECOND = 2e9
 _JOIN_SECONDS = 5.0
 
